@@ -1,0 +1,3 @@
+//! The `grapevine` program.
+
+fn main() {}
