@@ -1,1 +1,3 @@
 //! Grapevine.
+
+pub mod config;

@@ -1,0 +1,16 @@
+//! What an operator can set: nsqd's flags, its TOML file, and the few options of ours.
+//!
+//! [`Options`] is made once, at the edge, by [`Options::parse_like_go`]; past it nothing checks
+//! again. Syntax, names, defaults and exit codes are nsqd 1.3.0's, including those of Go's `flag`
+//! package.
+
+mod address;
+mod kinds;
+mod live;
+mod options;
+mod values;
+
+pub use address::Address;
+pub use kinds::{Durability, LogLevel, TlsRequired, TlsVersion};
+pub use live::{ConfigValue, Live, SetError};
+pub use options::{Advertised, Options};
