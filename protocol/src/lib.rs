@@ -2,8 +2,24 @@
 //!
 //! No I/O, no clock, no randomness. Facts are those of NSQ 1.3.0.
 
+mod command;
+mod decoder;
+mod error;
+pub mod frame;
+mod message_id;
 mod moment;
+mod mpub;
 mod name;
 
+pub use command::{ClientState, Command, Gate, Limits};
+pub use decoder::{Decoded, Decoder, LINE_BYTES_MAX};
+pub use error::{ClientError, Code, Verb, go_quote};
+pub use message_id::{MESSAGE_ID_LEN, MessageId};
 pub use moment::Moment;
+pub use mpub::{Messages, parse_mpub, split_mpub_lines};
 pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX, TopicName, is_valid_name};
+
+/// The version every NSQ client, tool and nsqadmin sees.
+///
+/// Clients compare it as semantic version, so it starts with the NSQ release whose behaviour this is.
+pub const VERSION: &str = concat!("1.3.0+grapevine.", env!("CARGO_PKG_VERSION"));
