@@ -1,1 +1,37 @@
-//! Grapevine.
+//! The topic log: what a topic has published, and what its channels must remember.
+//!
+//! A topic is one append-only sequence of records, kept in segment files; channels are readers of
+//! it. This package knows bytes, files and positions. It knows nothing of consumers, timeouts or
+//! names on the wire, takes every time as an argument, and starts no thread.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `record` | [`Cursor`], [`Record`], the 40-byte record header |
+//! | `batch` | [`Batch`]: messages encoded before the topic's lock is taken |
+//! | `segment` | segment files: header, name, and the scan that finds good records among bad |
+//! | `log` | [`Log`]: append, read, release, recovery |
+//! | `tail`, `blocks` | what is kept in memory: the recent tail, and read-ahead of older data |
+//! | `budget` | [`CacheBudget`]: the node-wide bound on both |
+//! | `checkpoint` | [`ChannelCheckpoint`], [`TopicState`] |
+//! | `disk`, `files`, `memory_disk` | [`Disk`], and its real and imaginary implementations |
+//! | `data_path` | [`DataPath`]: the lock, and which file of the data path is what |
+
+mod batch;
+mod budget;
+mod checkpoint;
+mod data_path;
+mod disk;
+mod files;
+mod log;
+mod memory_disk;
+mod record;
+
+pub use batch::Batch;
+pub use budget::CacheBudget;
+pub use checkpoint::{ChannelCheckpoint, CheckpointEntry, CheckpointError, Jump, TopicState};
+pub use data_path::{DataPath, DataPathError, TopicDir};
+pub use disk::{Disk, SyncHandle};
+pub use files::{DirDisk, DirHandle};
+pub use log::{Damage, Log, LogOptions, Mode, Recovery, SegmentInfo};
+pub use memory_disk::{MemoryDisk, MemoryHandle};
+pub use record::{Cursor, Record};

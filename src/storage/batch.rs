@@ -1,0 +1,99 @@
+//! Messages on their way into a log.
+
+use crate::record::{HEADER_BYTES, encode, seal, u32_at};
+
+/// Messages encoded as records before the topic's lock is taken.
+///
+/// [`Log::append`](crate::Log::append) fills in what only the log knows (ids, index, timestamp and
+/// the checksum over them). A batch may be appended again: after a failure, or to another log.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    buffer: Vec<u8>,
+    /// The checksum of each body, kept apart because sealing overwrites it in the record.
+    body_crcs: Vec<u32>,
+    body_bytes: u64,
+    has_deferred: bool,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for `bytes` of encoded records (40 bytes and the body each).
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Adds one message, to be delivered not before `deliver_at` (wall ns; 0 = at once).
+    ///
+    /// # Panics
+    ///
+    /// If the body is 4 GiB or longer; lengths on the wire are signed 32-bit, so none is.
+    pub fn push(&mut self, body: &[u8], deliver_at: i64) {
+        let at = self.buffer.len();
+        encode(&mut self.buffer, body, deliver_at);
+        self.body_crcs.push(u32_at(&self.buffer, at + 4));
+        self.body_bytes += body.len() as u64;
+        self.has_deferred |= deliver_at != 0;
+    }
+
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.body_crcs.len()
+    }
+
+    /// Whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.body_crcs.is_empty()
+    }
+
+    /// Bytes the batch takes in the log.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Sum of the bodies' lengths.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Whether any message has a `deliver_at`.
+    pub fn has_deferred(&self) -> bool {
+        self.has_deferred
+    }
+
+    /// Empties the batch and keeps its buffer for the next, unless it has grown past 1 MiB.
+    pub fn clear(&mut self) {
+        if self.buffer.capacity() > KEPT_BYTES_MAX {
+            self.buffer = Vec::new();
+            self.body_crcs = Vec::new();
+        }
+        self.buffer.clear();
+        self.body_crcs.clear();
+        self.body_bytes = 0;
+        self.has_deferred = false;
+    }
+
+    /// Completes every record: indexes count from `first_index`, ids from `first_id` by `id_step`.
+    pub(crate) fn seal(&mut self, first_index: u32, first_id: u64, id_step: u64, timestamp: i64) {
+        let (mut rest, mut index, mut id) = (self.buffer.as_mut_slice(), first_index, first_id);
+        for &body_crc in &self.body_crcs {
+            let Some((header, after)) = rest.split_first_chunk_mut::<HEADER_BYTES>() else { break };
+            seal(header, body_crc, index, timestamp, id);
+            let len = u32_at(header, 0) as usize;
+            rest = &mut after[len..];
+            index = index.wrapping_add(1);
+            id = id.wrapping_add(id_step);
+        }
+    }
+
+    /// The encoded records, back to back.
+    pub(crate) fn records(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+/// A publisher's buffer above this is given back: a rare large MPUB must not pin memory for ever.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
