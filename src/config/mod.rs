@@ -5,12 +5,21 @@
 //! package.
 
 mod address;
+mod file;
+mod go_flags;
 mod kinds;
 mod live;
 mod options;
+mod parse;
+mod validate;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::Address;
+pub use go_flags::FlagError;
 pub use kinds::{Durability, LogLevel, TlsRequired, TlsVersion};
 pub use live::{ConfigValue, Live, SetError};
 pub use options::{Advertised, Options};
+pub use parse::{Invocation, OptionsError};

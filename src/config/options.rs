@@ -93,7 +93,7 @@ pub struct Options {
     pub topology_zone: String,
 
     /// directory of the node's files; must exist; empty: the working directory
-    #[arg(long, value_name = "string", default_value = "")]
+    #[arg(long, value_name = "string", default_value = "", value_parser = path)]
     pub data_path: PathBuf,
     /// number of messages to keep in memory (per topic/channel)
     #[arg(long, value_name = "int", default_value = "10000", value_parser = count)]
@@ -303,6 +303,11 @@ impl fmt::Display for Advertised {
 
 fn address(text: &str) -> Result<Address, Infallible> {
     Ok(Address::parse(text))
+}
+
+/// clap's own reader of paths refuses an empty one, which means the working directory here.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 /// The OS hostname, or `localhost` when it is not text.
