@@ -4,8 +4,12 @@
 
 mod command;
 mod decoder;
+pub mod documents;
+mod duration;
 mod error;
 pub mod frame;
+mod go_json;
+mod identify;
 mod message_id;
 mod moment;
 mod mpub;
@@ -13,7 +17,10 @@ mod name;
 
 pub use command::{ClientState, Command, Gate, Limits};
 pub use decoder::{Decoded, Decoder, LINE_BYTES_MAX};
+pub use duration::{DurationError, go_duration, parse_go_duration};
 pub use error::{ClientError, Code, Verb, go_quote};
+pub use go_json::go_json;
+pub use identify::{ClientSettings, Identify, Negotiated, ServerSettings, negotiate};
 pub use message_id::{MESSAGE_ID_LEN, MessageId};
 pub use moment::Moment;
 pub use mpub::{Messages, parse_mpub, split_mpub_lines};
