@@ -64,6 +64,20 @@ impl Batch {
         self.has_deferred
     }
 
+    /// Keeps the first `len` messages.
+    pub fn truncate(&mut self, len: usize) {
+        let mut at = 0;
+        let mut body_bytes = 0;
+        for _ in 0..len.min(self.len()) {
+            let body_len = u32_at(&self.buffer, at) as usize;
+            at += HEADER_BYTES + body_len;
+            body_bytes += body_len as u64;
+        }
+        self.buffer.truncate(at);
+        self.body_crcs.truncate(len);
+        self.body_bytes = body_bytes;
+    }
+
     /// Empties the batch and keeps its buffer for the next, unless it has grown past 1 MiB.
     pub fn clear(&mut self) {
         if self.buffer.capacity() > KEPT_BYTES_MAX {

@@ -11,6 +11,8 @@ pub struct ChannelCheckpoint {
     pub paused: bool,
     /// The first message never handed out.
     pub next: Cursor,
+    /// Deferred publishes at or above `next`, which wait in `entries` or were delivered already.
+    pub deferred_ahead: u64,
     /// Stretches this channel must pass over when `next` reaches them, ascending.
     pub jumps: Vec<Jump>,
     /// Unfinished messages below `next`, or moved to the side log.
@@ -40,6 +42,8 @@ pub struct CheckpointEntry {
     pub id: u64,
     /// How often it has been handed out.
     pub attempts: u16,
+    /// When it was published, wall clock, in nanoseconds since 1970.
+    pub timestamp: i64,
     /// When it may be delivered, wall clock, in nanoseconds since 1970; 0 = ready.
     pub deliver_at: i64,
 }
@@ -74,6 +78,7 @@ impl ChannelCheckpoint {
         out.u8(u8::from(self.paused));
         out.cursor(self.next);
         out.cursor(self.known_end);
+        out.u64(self.deferred_ahead);
         out.u64(self.jumps.len() as u64);
         for jump in &self.jumps {
             out.u64(jump.at);
@@ -85,6 +90,7 @@ impl ChannelCheckpoint {
             out.u8(u8::from(entry.side));
             out.u64(entry.id);
             out.0.extend_from_slice(&entry.attempts.to_le_bytes());
+            out.u64(entry.timestamp.cast_unsigned());
             out.u64(entry.deliver_at.cast_unsigned());
         }
         out.finish()
@@ -100,6 +106,7 @@ impl ChannelCheckpoint {
         let paused = input.bool()?;
         let next = input.cursor()?;
         let known_end = input.cursor()?;
+        let deferred_ahead = input.u64()?;
         let jumps_len = input.count(JUMP_BYTES)?;
         let mut jumps = Vec::with_capacity(jumps_len);
         for _ in 0..jumps_len {
@@ -113,11 +120,12 @@ impl ChannelCheckpoint {
                 side: input.bool()?,
                 id: input.u64()?,
                 attempts: u16::from_le_bytes(input.array()?),
+                timestamp: input.u64()?.cast_signed(),
                 deliver_at: input.u64()?.cast_signed(),
             });
         }
         input.finish()?;
-        Ok(Self { paused, next, jumps, entries, known_end })
+        Ok(Self { paused, next, deferred_ahead, jumps, entries, known_end })
     }
 }
 
@@ -238,4 +246,4 @@ const VERSION: u32 = 1;
 /// Encoded size of a [`Jump`].
 const JUMP_BYTES: usize = 24;
 /// Encoded size of a [`CheckpointEntry`].
-const ENTRY_BYTES: usize = 35;
+const ENTRY_BYTES: usize = 43;

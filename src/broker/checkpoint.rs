@@ -1,0 +1,109 @@
+//! What must be remembered of a topic and its channels, and what may be forgotten after that.
+
+use grapevine_protocol::ChannelName;
+use grapevine_storage::{ChannelCheckpoint, CheckpointEntry, Cursor, Disk, TopicState};
+
+use crate::Channel;
+use crate::in_flight::Held;
+use crate::topic::{Now, Topic};
+
+/// A snapshot to be written; only then is [`Topic::forget`] called with its floors.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The topic's own state, if it changed.
+    pub state: Option<TopicState>,
+    /// The channels that changed; ephemeral ones are never remembered.
+    pub channels: Vec<(ChannelName, ChannelCheckpoint)>,
+    /// Everything in the log below this is finished for every channel.
+    pub floor: Cursor,
+    /// The same for the side log.
+    pub side_floor: Option<Cursor>,
+}
+
+/// Names of segments that may be removed.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// In the topic's directory.
+    pub log: Vec<String>,
+    /// In the side log's directory.
+    pub side: Vec<String>,
+}
+
+impl<D: Disk> Topic<D> {
+    /// What changed since the last call (or everything, with `all`).
+    pub fn checkpoint(&mut self, now: Now, all: bool) -> Checkpoint {
+        let (is_ephemeral, released) = (self.name.is_ephemeral(), self.released);
+        let mut floor = released;
+        let mut side_floor = self.side.as_ref().map(grapevine_storage::Log::end);
+        let mut channels = Vec::new();
+        for (name, channel) in &mut self.channels {
+            floor = floor.min(channel.floor());
+            side_floor =
+                side_floor.map(|floor| channel.side_floor().map_or(floor, |c| c.min(floor)));
+            let is_remembered = !is_ephemeral && !name.is_ephemeral();
+            if is_remembered && (all || channel.is_dirty) {
+                channels.push((name.clone(), channel.checkpoint(released, now)));
+            }
+            channel.is_dirty = false;
+        }
+        let is_dirty = std::mem::take(&mut self.is_dirty) || all;
+        let state = TopicState { paused: self.is_paused, released };
+        let state = (is_dirty && !is_ephemeral).then_some(state);
+        Checkpoint { state, channels, floor, side_floor }
+    }
+
+    /// Marks everything as changed: a checkpoint could not be written.
+    pub fn checkpoint_failed(&mut self) {
+        self.is_dirty = true;
+        for channel in self.channels.values_mut() {
+            channel.is_dirty = true;
+        }
+    }
+
+    /// Drops what lies below the floors of a checkpoint that has been written.
+    pub fn forget(&mut self, checkpoint: &Checkpoint) -> Forgotten {
+        let log = self.log.release(checkpoint.floor);
+        let side = match (&mut self.side, checkpoint.side_floor) {
+            (Some(side), Some(floor)) => side.release(floor),
+            (Some(_) | None, _) => Vec::new(),
+        };
+        Forgotten { log, side }
+    }
+}
+
+impl Channel {
+    /// The smallest place in the side log this channel still needs.
+    pub(crate) fn side_floor(&self) -> Option<Cursor> {
+        let held = self.requeued.iter().chain(self.deferred.values());
+        let waiting = held.filter(|held| held.is_side).map(|held| held.cursor);
+        let in_flight = self.in_flight.sorted().into_iter().map(|entry| &entry.held);
+        waiting.chain(in_flight.filter(|held| held.is_side).map(|held| held.cursor)).min()
+    }
+
+    fn checkpoint(&self, known_end: Cursor, now: Now) -> ChannelCheckpoint {
+        let in_flight = self.in_flight.sorted();
+        let ready = in_flight.iter().map(|entry| &entry.held).chain(&self.requeued);
+        let ready = ready.map(|held| remembered(held, 0));
+        let deferred =
+            self.deferred.iter().map(|(&(due, _), held)| remembered(held, now.wall_of(due)));
+        ChannelCheckpoint {
+            paused: self.is_paused,
+            next: self.next,
+            deferred_ahead: self.deferred_ahead,
+            jumps: self.jumps.iter().copied().collect(),
+            entries: ready.chain(deferred).collect(),
+            known_end,
+        }
+    }
+}
+
+const fn remembered(held: &Held, deliver_at: i64) -> CheckpointEntry {
+    CheckpointEntry {
+        cursor: held.cursor,
+        side: held.is_side,
+        id: held.id,
+        attempts: held.attempts,
+        timestamp: held.timestamp,
+        deliver_at,
+    }
+}

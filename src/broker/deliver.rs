@@ -1,0 +1,267 @@
+//! Handing messages to a consumer: one batch, one lock.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use grapevine_storage::{Cursor, Disk, Log, Record};
+
+use crate::consumer::Consumer;
+use crate::in_flight::{Held, InFlightEntry};
+use crate::topic::{Now, Topic, Wakes};
+use crate::{Channel, ConsumerId, Locality};
+
+/// A message on its way to a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Wall time of publication in nanoseconds.
+    pub timestamp: i64,
+    /// This delivery included.
+    pub attempts: u16,
+    /// Message id.
+    pub id: u64,
+    /// Body.
+    pub body: &'a [u8],
+}
+
+/// How much one pull may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PullLimits {
+    /// Messages.
+    pub messages_max: u64,
+    /// Body bytes after which the pull ends; the message that crosses it is still delivered.
+    pub bytes_max: usize,
+}
+
+/// What a pull did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Pulled {
+    /// Messages delivered.
+    pub count: u64,
+    /// Whether the consumer has room and more is waiting: pull again after this turn.
+    pub has_more: bool,
+    /// Whether the consumer can take another message.
+    pub is_ready: bool,
+}
+
+/// A consumer being filled: what a delivery needs besides the record itself.
+struct Filling<'a> {
+    consumer: &'a mut Consumer,
+    now: Now,
+    left: u64,
+    bytes_left: usize,
+    count: u64,
+    keeps_bodies: bool,
+}
+
+impl<D: Disk> Topic<D> {
+    /// Takes what `consumer` may have now and hands each message to `deliver`.
+    ///
+    /// A consumer that still has room afterwards, with nothing left to take, is woken by the next
+    /// message. Unknown channels and consumers get nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read; what was delivered before stays delivered.
+    pub fn pull(
+        &mut self,
+        channel: &str,
+        consumer: ConsumerId,
+        limits: PullLimits,
+        now: Now,
+        wakes: &mut Wakes,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) -> std::io::Result<Pulled> {
+        let released = self.released;
+        let keeps_bodies = self.name.is_ephemeral();
+        let Some(channel) = self.channels.get_mut(channel) else {
+            return Ok(Pulled::default());
+        };
+        channel.expire(now, wakes);
+        let waiting = channel.depth(released);
+        let share = channel.share(waiting, consumer);
+        let Some(mut taker) = channel.consumers.remove(&consumer) else {
+            return Ok(Pulled::default());
+        };
+        let room = if channel.is_paused { 0 } else { taker.room() };
+        let mut filling = Filling {
+            now,
+            left: room.min(share).min(limits.messages_max),
+            bytes_left: limits.bytes_max,
+            count: 0,
+            keeps_bodies,
+            consumer: &mut taker,
+        };
+        let result = filling.fill(channel, &mut self.log, &mut self.side, released, deliver);
+        let count = filling.count;
+        let is_ready = !channel.is_paused && taker.room() > 0;
+        channel.consumers.insert(consumer, taker);
+        result?;
+        let left = channel.depth(released);
+        if is_ready && left == 0 {
+            channel.wait(consumer);
+        } else if left > 0 && channel.woken == 0 {
+            channel.wake_for(left, wakes);
+        }
+        Ok(Pulled { count, has_more: is_ready && left > 0, is_ready })
+    }
+}
+
+impl Channel {
+    /// The part of `waiting` messages that `consumer` may take, so that others woken get theirs.
+    fn share(&mut self, waiting: u64, consumer: ConsumerId) -> u64 {
+        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+            if consumer.is_woken {
+                consumer.is_woken = false;
+                self.woken -= 1;
+            }
+            if consumer.is_waiting {
+                consumer.is_waiting = false;
+                let id = consumer.id;
+                self.waiting.retain(|&waiting| waiting != id);
+            }
+        }
+        waiting.div_ceil(self.woken + 1)
+    }
+
+    fn count_locality(&mut self, locality: Locality) {
+        match locality {
+            Locality::Zone => self.zone_local_count += 1,
+            Locality::Region => self.region_local_count += 1,
+            Locality::Global => self.global_count += 1,
+        }
+    }
+
+    /// Registers a delivery; the message is now in flight.
+    fn start(&mut self, mut held: Held, consumer: &mut Consumer, now: Now) -> u16 {
+        held.attempts = held.attempts.wrapping_add(1);
+        let attempts = held.attempts;
+        let deadline = now.mono + consumer.msg_timeout;
+        consumer.delivered(held.id, deadline);
+        self.next_due = self.next_due.min(deadline);
+        self.in_flight.insert(InFlightEntry {
+            held,
+            consumer: consumer.id,
+            delivered_at: now.mono,
+            deadline,
+        });
+        attempts
+    }
+}
+
+impl Filling<'_> {
+    /// First what was requeued, then what was never handed out.
+    fn fill<D: Disk>(
+        &mut self,
+        channel: &mut Channel,
+        log: &mut Log<D>,
+        side: &mut Option<Log<D>>,
+        released: Cursor,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) -> std::io::Result<()> {
+        while self.wants_more() && !channel.requeued.is_empty() {
+            self.redeliver(channel, log, side, deliver)?;
+        }
+        while self.wants_more() {
+            channel.take_jumps();
+            let until = channel.jumps.front().map_or(released.seq, |jump| jump.at);
+            if channel.next.seq >= until.min(released.seq) {
+                break;
+            }
+            let from = channel.next;
+            let mut visit = |record: Record<'_>| {
+                self.visit(channel, &record, deliver);
+                match self.wants_more() {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            };
+            let after = log.read(from, until, &mut visit)?;
+            // Damaged records are behind us as well; they will never be readable.
+            channel.next = channel.next.max(after);
+            channel.is_dirty = true;
+            if after == from {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    const fn wants_more(&self) -> bool {
+        self.left > 0 && self.bytes_left > 0
+    }
+
+    fn visit(
+        &mut self,
+        channel: &mut Channel,
+        record: &Record<'_>,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) {
+        channel.next = record.next;
+        if record.deliver_at != 0 {
+            // It went to the deferred set when it was released.
+            channel.deferred_ahead = channel.deferred_ahead.saturating_sub(1);
+            return;
+        }
+        let held = Held {
+            cursor: record.cursor,
+            is_side: false,
+            id: record.id,
+            attempts: 0,
+            timestamp: record.timestamp,
+            body: self.keeps_bodies.then(|| Bytes::copy_from_slice(record.body)),
+        };
+        self.take(channel, held, record.body, deliver);
+    }
+
+    fn take(
+        &mut self,
+        channel: &mut Channel,
+        held: Held,
+        body: &[u8],
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) {
+        channel.count_locality(self.consumer.locality);
+        if self.consumer.samples_out() {
+            return;
+        }
+        let (timestamp, id) = (held.timestamp, held.id);
+        let attempts = channel.start(held, self.consumer, self.now);
+        self.count += 1;
+        self.left -= 1;
+        self.bytes_left = self.bytes_left.saturating_sub(body.len() + 1);
+        deliver(Delivery { timestamp, attempts, id, body });
+    }
+
+    fn redeliver<D: Disk>(
+        &mut self,
+        channel: &mut Channel,
+        log: &mut Log<D>,
+        side: &mut Option<Log<D>>,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) -> std::io::Result<()> {
+        let Some(held) = channel.requeued.front().cloned() else {
+            return Ok(());
+        };
+        if let Some(body) = held.body.clone() {
+            channel.requeued.pop_front();
+            self.take(channel, held, &body, deliver);
+            return Ok(());
+        }
+        let mut is_there = false;
+        let mut visit = |record: Record<'_>| {
+            is_there = true;
+            channel.requeued.pop_front();
+            self.take(channel, held.clone(), record.body, deliver);
+        };
+        match (held.is_side, side) {
+            (false, _) => log.read_one(held.cursor, &mut visit)?,
+            (true, Some(side)) => side.read_one(held.cursor, &mut visit)?,
+            (true, None) => false,
+        };
+        if !is_there {
+            // Damaged on disk since it was handed out; it cannot be delivered again.
+            channel.requeued.pop_front();
+        }
+        Ok(())
+    }
+}
