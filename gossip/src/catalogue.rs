@@ -1,0 +1,364 @@
+//! Every owner's section, and what follows from them: the rows of the lookup view.
+//!
+//! Only an owner writes its section. What the lookup API does to somebody else's registrations is
+//! a [`Wish`]: it is applied to the rows of this node at once, sent to the owner until the
+//! owner's own section shows its effect, and then forgotten.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grapevine_protocol::Moment;
+
+use crate::NodeId;
+use crate::producer::ProducerRecord;
+use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
+use crate::view::{LookupView, TopicRow};
+use crate::wish::{Wish, Wishes};
+
+/// How long an owner remembers its deletions. Correctness does not depend on it: who was away for
+/// longer gets a snapshot.
+pub const DELETION_KEPT: Duration = Duration::from_secs(600);
+
+/// How long the section of an owner that is down is kept, so that a flap costs a delta only.
+pub const DETACHED_KEPT: Duration = Duration::from_secs(600);
+
+/// Most keys kept for all owners that are down together; about 64 MiB.
+pub const DETACHED_KEYS_MAX: usize = 400_000;
+
+/// Another owner's section as this node knows it: a cache, never authoritative.
+#[derive(Debug, Default)]
+pub struct Replica {
+    /// What is known of it.
+    pub section: Section,
+    /// The epoch in which membership holds the owner active; `None`: it is down.
+    pub active_epoch: Option<u64>,
+    /// Since when it is down.
+    detached_at: Option<Moment>,
+}
+
+impl Replica {
+    /// Whether its producers may be shown: its owner is active in the epoch the section is of.
+    pub fn is_shown(&self) -> bool {
+        self.active_epoch == Some(self.section.epoch)
+    }
+}
+
+/// All sections of one node's view of the cluster.
+#[derive(Debug)]
+pub struct Catalogue {
+    me: NodeId,
+    own: Section,
+    replicas: BTreeMap<NodeId, Replica>,
+    owners_of: BTreeMap<Name, BTreeSet<NodeId>>,
+    /// Own deletions by time, to be forgotten after [`DELETION_KEPT`].
+    graves: VecDeque<(Moment, u64)>,
+    wishes: Wishes,
+    dirty_topics: BTreeSet<Name>,
+    dirty_producers: bool,
+}
+
+impl Catalogue {
+    /// The catalogue of node `me`, alone, in `epoch`.
+    pub fn new(me: NodeId, epoch: u64) -> Self {
+        Self {
+            me,
+            own: Section::new(epoch),
+            replicas: BTreeMap::new(),
+            owners_of: BTreeMap::new(),
+            graves: VecDeque::new(),
+            wishes: Wishes::default(),
+            dirty_topics: BTreeSet::new(),
+            dirty_producers: false,
+        }
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// This node's own section.
+    pub fn own(&self) -> &Section {
+        &self.own
+    }
+
+    /// The section of `owner`, this node's own included.
+    pub fn section(&self, owner: NodeId) -> Option<&Section> {
+        if owner == self.me {
+            return Some(&self.own);
+        }
+        self.replicas.get(&owner).map(|replica| &replica.section)
+    }
+
+    /// What is known of `owner`, unless that is this node.
+    pub fn replica(&self, owner: NodeId) -> Option<&Replica> {
+        self.replicas.get(&owner)
+    }
+
+    /// Every other owner, in order.
+    pub fn replicas(&self) -> impl Iterator<Item = (NodeId, &Replica)> {
+        self.replicas.iter().map(|(&node, replica)| (node, replica))
+    }
+
+    /// Wishes not yet seen fulfilled.
+    pub fn wishes(&mut self) -> &mut Wishes {
+        &mut self.wishes
+    }
+
+    /// Moves this node's section to a newer epoch; versions go on.
+    pub fn set_own_epoch(&mut self, epoch: u64) {
+        self.own.epoch = epoch;
+    }
+
+    /// Writes a key of this node's own section. False if that changes nothing.
+    pub fn write(&mut self, key: Key, value: Option<Value>, now: Moment) -> bool {
+        let is_deletion = value.is_none();
+        if !self.own.write(key.clone(), value) {
+            return false;
+        }
+        if is_deletion {
+            self.graves.push_back((now, self.own.ver));
+        }
+        self.changed(self.me, std::slice::from_ref(&key));
+        true
+    }
+
+    /// Applies what somebody said about `owner`'s section. Never about this node's own.
+    pub fn apply_delta(&mut self, owner: NodeId, delta: &Delta) -> Applied {
+        debug_assert_ne!(owner, self.me, "only this node writes its own section");
+        let replica = self.replicas.entry(owner).or_default();
+        let applied = replica.section.apply_delta(delta);
+        self.after_apply(owner, &applied);
+        applied
+    }
+
+    /// As [`apply_delta`](Self::apply_delta), for a whole section.
+    pub fn apply_snapshot(&mut self, owner: NodeId, snapshot: &Snapshot) -> Applied {
+        debug_assert_ne!(owner, self.me, "only this node writes its own section");
+        let replica = self.replicas.entry(owner).or_default();
+        let applied = replica.section.apply_snapshot(snapshot);
+        self.after_apply(owner, &applied);
+        applied
+    }
+
+    /// Membership: `owner` is active in `epoch`.
+    pub fn member_up(&mut self, owner: NodeId, epoch: u64) {
+        let replica = self.replicas.entry(owner).or_default();
+        if replica.active_epoch != Some(epoch) {
+            replica.active_epoch = Some(epoch);
+            replica.detached_at = None;
+            self.all_changed(owner);
+        }
+    }
+
+    /// Membership: `owner` is down. Its producers are hidden, its section is kept for a while.
+    pub fn member_down(&mut self, owner: NodeId, now: Moment) {
+        if let Some(replica) = self.replicas.get_mut(&owner)
+            && replica.active_epoch.take().is_some()
+        {
+            replica.detached_at = Some(now);
+            self.all_changed(owner);
+        }
+    }
+
+    /// `owner` left, or is gone for good: nothing of it stays.
+    pub fn forget(&mut self, owner: NodeId) {
+        if let Some(replica) = self.replicas.remove(&owner) {
+            let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
+            self.changed(owner, &keys);
+            self.dirty_producers = true;
+        }
+    }
+
+    /// Forgets old deletions, and owners that have been down for too long or are too many.
+    pub fn collect(&mut self, now: Moment) {
+        let mut floor = 0;
+        while let Some(&(at, ver)) = self.graves.front()
+            && now.since(at) >= DELETION_KEPT
+        {
+            floor = ver;
+            self.graves.pop_front();
+        }
+        if floor > 0 {
+            self.own.forget_deletions(floor);
+        }
+        let mut detached: Vec<(Moment, NodeId, usize)> = self
+            .replicas
+            .iter()
+            .filter_map(|(&node, r)| r.detached_at.map(|at| (at, node, r.section.len())))
+            .collect();
+        detached.sort_unstable();
+        let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
+        for (at, node, len) in detached {
+            if now.since(at) >= DETACHED_KEPT || keys > DETACHED_KEYS_MAX {
+                keys -= len;
+                self.forget(node);
+            }
+        }
+        for topic in self.wishes.expire(now) {
+            self.dirty_topics.insert(topic);
+        }
+    }
+
+    /// Owners other than this node with a live key of `topic`.
+    pub fn other_owners(&self, topic: &str) -> Vec<NodeId> {
+        let owners = self.owners_of.get(topic).into_iter().flatten();
+        owners.copied().filter(|&node| node != self.me).collect()
+    }
+
+    /// Takes a wish: its effect is in this node's rows from now on.
+    pub fn wish(&mut self, wish: Wish, now: Moment) {
+        self.dirty_topics.insert(Arc::clone(&wish.topic));
+        if let Some(dropped) = self.wishes.add(wish, now) {
+            self.dirty_topics.insert(dropped);
+        }
+    }
+
+    /// Does to this node's own section what another node wishes. True if that changed it.
+    pub fn fulfil(&mut self, wish: &Wish, now: Moment) -> bool {
+        if wish.owner != self.me || wish.epoch != self.own.epoch {
+            return false;
+        }
+        let keys: Vec<(Key, Value)> = self
+            .own
+            .topic(&wish.topic)
+            .filter(|(key, entry)| wish.concerns(key, entry.ver))
+            .filter_map(|(key, entry)| Some((key.clone(), entry.value.clone()?)))
+            .collect();
+        let mut any = false;
+        for (key, value) in keys {
+            any |= self.write(key, wish.effect(&value), now);
+        }
+        any
+    }
+
+    /// Brings `view` up to date with what has changed since the last call.
+    pub fn publish(&mut self, view: &LookupView) {
+        for topic in std::mem::take(&mut self.dirty_topics) {
+            view.set_topic(&topic, self.row(&topic));
+        }
+        if std::mem::take(&mut self.dirty_producers) {
+            view.set_producers(self.producers());
+        }
+    }
+
+    /// What `/lookup?topic=` shows; `None` if nobody has the topic or its name.
+    pub fn row(&self, topic: &str) -> Option<TopicRow> {
+        let owners = self.owners_of.get(topic)?;
+        let mut row = TopicRow::default();
+        let mut any = false;
+        for &owner in owners {
+            let section = self.section(owner)?;
+            let shown = self.shows(owner);
+            for (key, entry) in section.topic(topic) {
+                let Some(value) = entry.value.as_ref() else { continue };
+                let Some(Value::Registered { tombstoned_at_ns }) =
+                    self.wishes.seen_through(owner, section.epoch, key, entry.ver, value)
+                else {
+                    continue;
+                };
+                let record = if shown { record_of(section, key.producer) } else { None };
+                if !shown && (is_ephemeral(&key.topic) || is_ephemeral(&key.channel)) {
+                    continue;
+                }
+                any = true;
+                if !key.channel.is_empty() {
+                    row.add_channel(&key.channel, record);
+                } else if let Some(record) = record {
+                    row.add_producer(record, tombstoned_at_ns);
+                }
+            }
+        }
+        any.then_some(row)
+    }
+
+    /// Every producer that may be shown, each address once, in order of address.
+    pub fn producers(&self) -> Vec<Arc<ProducerRecord>> {
+        let mut by_address: BTreeMap<String, Arc<ProducerRecord>> = BTreeMap::new();
+        let shown = self.replicas.iter().filter(|(_, r)| r.is_shown()).map(|(_, r)| &r.section);
+        for section in std::iter::once(&self.own).chain(shown) {
+            for (_, entry) in section.topic("") {
+                let Some(Value::Producer(record)) = &entry.value else { continue };
+                if !is_listed(record) {
+                    continue;
+                }
+                let known = by_address.entry(record.producer.address());
+                let known = known.or_insert_with(|| Arc::clone(record));
+                if record.active && !known.active {
+                    *known = Arc::clone(record);
+                }
+            }
+        }
+        by_address.into_values().collect()
+    }
+
+    fn shows(&self, owner: NodeId) -> bool {
+        owner == self.me || self.replicas.get(&owner).is_some_and(Replica::is_shown)
+    }
+
+    fn after_apply(&mut self, owner: NodeId, applied: &Applied) {
+        let Applied::Changed(keys) = applied else { return };
+        self.changed(owner, keys);
+        let section = self.replicas.get(&owner).map(|replica| &replica.section);
+        if let Some(section) = section {
+            self.wishes.fulfilled_by(owner, section);
+        }
+    }
+
+    /// Keeps `owners_of` and the dirty marks right after `keys` of `owner` changed.
+    fn changed(&mut self, owner: NodeId, keys: &[Key]) {
+        let mut records_changed = false;
+        let mut last: Option<&Name> = None;
+        for key in keys {
+            if key.topic.is_empty() {
+                records_changed = true;
+                continue;
+            }
+            if last == Some(&key.topic) {
+                continue;
+            }
+            last = Some(&key.topic);
+            let has = self.section(owner).is_some_and(|s| s.topic(&key.topic).next().is_some());
+            if has {
+                self.owners_of.entry(Arc::clone(&key.topic)).or_default().insert(owner);
+            } else if let Some(owners) = self.owners_of.get_mut(&key.topic) {
+                owners.remove(&owner);
+                if owners.is_empty() {
+                    self.owners_of.remove(&key.topic);
+                }
+            }
+            self.dirty_topics.insert(Arc::clone(&key.topic));
+        }
+        if records_changed {
+            self.all_changed(owner);
+        }
+    }
+
+    /// Marks every topic of `owner`, because the standing of its producers changed.
+    fn all_changed(&mut self, owner: NodeId) {
+        self.dirty_producers = true;
+        let mut topics = BTreeSet::new();
+        if let Some(section) = self.section(owner) {
+            topics.extend(section.live().map(|(key, _)| Arc::clone(&key.topic)));
+        }
+        topics.remove("");
+        self.dirty_topics.append(&mut topics);
+    }
+}
+
+fn record_of(section: &Section, producer: ProducerId) -> Option<&Arc<ProducerRecord>> {
+    match section.get(&Key::record(producer))? {
+        Value::Producer(record) if is_listed(record) => Some(record),
+        Value::Producer(_) | Value::Registered { .. } => None,
+    }
+}
+
+/// A node that does not serve clients yet has no ports and is not listed.
+fn is_listed(record: &ProducerRecord) -> bool {
+    record.producer.tcp_port != 0 || record.producer.http_port != 0
+}
+
+fn is_ephemeral(name: &str) -> bool {
+    name.ends_with("#ephemeral")
+}

@@ -1,0 +1,84 @@
+//! A producer as nsqlookupd describes it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest text field of a producer, in bytes: a full DNS name is 253, a hostname less.
+pub const PRODUCER_FIELD_BYTES_MAX: usize = 255;
+
+/// An nsqd as `/lookup` and `/nodes` list it; the fields are nsqlookupd's, in its order.
+///
+/// Source: `PeerInfo`, nsqlookupd/registration_db.go:27-38 (nsq 3103474b).
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Producer {
+    /// `ip:port` its registration came from.
+    pub remote_address: String,
+    /// Name of its host.
+    pub hostname: String,
+    /// Address clients connect to.
+    pub broadcast_address: String,
+    /// Port of its TCP protocol.
+    pub tcp_port: u16,
+    /// Port of its HTTP API.
+    pub http_port: u16,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// Its zone, or empty.
+    pub topology_zone: String,
+    /// Its region, or empty.
+    pub topology_region: String,
+}
+
+impl Producer {
+    /// `broadcast_address:tcp_port`: two registrations with the same one are the same nsqd.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.broadcast_address, self.tcp_port)
+    }
+
+    /// `broadcast_address:http_port`: how `/topic/tombstone` names a node.
+    pub fn node(&self) -> String {
+        format!("{}:{}", self.broadcast_address, self.http_port)
+    }
+
+    /// Whether every text field is at most [`PRODUCER_FIELD_BYTES_MAX`] bytes.
+    pub(crate) fn is_bounded(&self) -> bool {
+        [
+            &self.remote_address,
+            &self.hostname,
+            &self.broadcast_address,
+            &self.version,
+            &self.topology_zone,
+            &self.topology_region,
+        ]
+        .iter()
+        .all(|field| field.len() <= PRODUCER_FIELD_BYTES_MAX)
+    }
+
+    /// Cuts every text field to [`PRODUCER_FIELD_BYTES_MAX`] bytes.
+    pub(crate) fn bound(&mut self) {
+        for field in [
+            &mut self.remote_address,
+            &mut self.hostname,
+            &mut self.broadcast_address,
+            &mut self.version,
+            &mut self.topology_zone,
+            &mut self.topology_region,
+        ] {
+            if field.len() > PRODUCER_FIELD_BYTES_MAX {
+                field.truncate(field.floor_char_boundary(PRODUCER_FIELD_BYTES_MAX));
+            }
+        }
+    }
+}
+
+/// What an owner's section says about one of its producers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct ProducerRecord {
+    /// The producer itself.
+    pub producer: Arc<Producer>,
+    /// False while it has been silent for longer than the inactive-producer timeout.
+    pub active: bool,
+    /// Wall-clock time (ns since 1970) of the registration or of the last change above.
+    pub last_update_ns: i64,
+}

@@ -1,0 +1,426 @@
+//! One owner's part of the catalogue: versioned keys, written by the owner alone.
+//!
+//! The rules (numbers as in the package documentation):
+//!
+//! 1. A section of a newer epoch replaces the copy whole, and only from its beginning.
+//! 2. A delta that begins above the copy's version leaves a gap and is not applied.
+//! 3. Otherwise operations above the copy's version are applied, in order of version.
+//! 4. Below the owner's floor deletions have been forgotten, so only a snapshot is served.
+//! 5. A snapshot of the same epoch is merged: it may come from a copy that is itself behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use grapevine_protocol::is_valid_name;
+use serde::{Deserialize, Serialize};
+
+use crate::producer::ProducerRecord;
+
+/// A topic or channel name; empty where a key has none.
+pub type Name = Arc<str>;
+
+/// Most keys one section may hold: 65,535 topics with seven channels each.
+pub const SECTION_KEYS_MAX: usize = 524_288;
+
+/// Which producer of an owner a key belongs to.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+pub struct ProducerId(pub u32);
+
+impl ProducerId {
+    /// The owner's own nsqd.
+    pub const NSQD: Self = Self(0);
+    /// No producer at all: names that exist without one (`/topic/create` of the lookup API).
+    pub const NAMES: Self = Self(u32::MAX);
+}
+
+/// What an entry is about. Ordered by topic, so that everything about a topic is one range.
+///
+/// An empty topic is the producer's own record; an empty channel is the topic itself.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Key {
+    /// Topic name, or empty.
+    pub topic: Name,
+    /// Whose registration.
+    pub producer: ProducerId,
+    /// Channel name, or empty.
+    pub channel: Name,
+}
+
+impl Key {
+    /// A registration of `topic`, or of `channel` in it if that is not empty.
+    pub fn new(producer: ProducerId, topic: &str, channel: &str) -> Self {
+        Self { topic: Name::from(topic), producer, channel: Name::from(channel) }
+    }
+
+    /// The producer's own record.
+    pub fn record(producer: ProducerId) -> Self {
+        Self::new(producer, "", "")
+    }
+
+    fn is_valid(&self) -> bool {
+        if self.topic.is_empty() {
+            return self.channel.is_empty() && self.producer != ProducerId::NAMES;
+        }
+        is_valid_name(self.topic.as_bytes())
+            && (self.channel.is_empty() || is_valid_name(self.channel.as_bytes()))
+    }
+}
+
+/// What a live key says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// The record of a producer.
+    Producer(Arc<ProducerRecord>),
+    /// A topic or channel is registered. `tombstoned_at_ns` (wall clock, ns since 1970) hides the
+    /// producer from this topic's `/lookup`; only the owner ends it.
+    Registered {
+        /// When it was tombstoned, if it is.
+        tombstoned_at_ns: Option<i64>,
+    },
+}
+
+impl Value {
+    /// A plain registration.
+    pub const REGISTERED: Self = Self::Registered { tombstoned_at_ns: None };
+}
+
+/// A key's last write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Version of that write.
+    pub ver: u64,
+    /// `None`: deleted.
+    pub value: Option<Value>,
+}
+
+/// One write, as it travels.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Op {
+    /// Version of the write.
+    pub ver: u64,
+    /// What was written.
+    pub key: Key,
+    /// Its new value; `None`: deleted.
+    pub value: Option<Value>,
+}
+
+impl Op {
+    /// Upper bound of its encoded size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let value = match &self.value {
+            None => 1,
+            Some(Value::Registered { .. }) => 12,
+            Some(Value::Producer(record)) => {
+                let p = &record.producer;
+                32 + p.remote_address.len()
+                    + p.hostname.len()
+                    + p.broadcast_address.len()
+                    + p.version.len()
+                    + p.topology_zone.len()
+                    + p.topology_region.len()
+            }
+        };
+        16 + self.key.topic.len() + self.key.channel.len() + value
+    }
+
+    fn is_valid(&self) -> bool {
+        self.key.is_valid()
+            && match &self.value {
+                None => true,
+                Some(Value::Producer(record)) => {
+                    self.key.topic.is_empty() && record.producer.is_bounded()
+                }
+                Some(Value::Registered { .. }) => !self.key.topic.is_empty(),
+            }
+    }
+}
+
+/// The writes of an owner with versions in `(from, to]`, overwritten ones left out.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// What the receiver must have.
+    pub from: u64,
+    /// What the receiver has afterwards.
+    pub to: u64,
+    /// The owner's floor as far as the sender knows it.
+    pub floor: u64,
+    /// The writes, by rising version.
+    pub ops: Vec<Op>,
+}
+
+/// A whole section.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Snapshot {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// Version of the sender's copy.
+    pub ver: u64,
+    /// Highest version whose deletion has been forgotten.
+    pub floor: u64,
+    /// Every key the sender's copy holds, by rising version.
+    pub ops: Vec<Op>,
+}
+
+/// What came of a delta or a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Applied {
+    /// Nothing new.
+    Stale,
+    /// Cannot be applied: ask for everything after `have`.
+    Gap {
+        /// Version to ask from.
+        have: u64,
+    },
+    /// Breaks the format's rules; nothing was applied.
+    Invalid,
+    /// Applied; these keys may have changed.
+    Changed(Vec<Key>),
+}
+
+/// Keys of one owner, in one epoch, up to one version.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Section {
+    /// The owner's epoch: one for each start of its process.
+    pub epoch: u64,
+    /// Version of the last write that is known, with everything before it.
+    pub ver: u64,
+    /// Highest version whose deletion has been forgotten.
+    pub floor: u64,
+    keys: BTreeMap<Key, Entry>,
+    by_ver: BTreeMap<u64, Key>,
+    dead: BTreeSet<u64>,
+}
+
+impl Section {
+    /// An empty section of `epoch`.
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
+    /// The owner writes `key`; `None` deletes it. False if that changes nothing,
+    /// or if a name is not one of NSQ's.
+    pub fn write(&mut self, key: Key, value: Option<Value>) -> bool {
+        if !key.is_valid() {
+            return false;
+        }
+        let unchanged = match self.keys.get(&key) {
+            Some(entry) => entry.value == value,
+            None => value.is_none(),
+        };
+        if unchanged {
+            return false;
+        }
+        self.ver += 1;
+        self.put(key, Entry { ver: self.ver, value });
+        true
+    }
+
+    /// The owner forgets every deletion at or below `ver`.
+    pub fn forget_deletions(&mut self, ver: u64) {
+        let last = self.dead.range(..=ver).next_back().copied();
+        if let Some(last) = last {
+            self.drop_dead(last);
+            self.floor = self.floor.max(last);
+        }
+    }
+
+    /// Applies rules 1 to 3.
+    pub fn apply_delta(&mut self, delta: &Delta) -> Applied {
+        if delta.epoch < self.epoch {
+            return Applied::Stale;
+        }
+        let newer_epoch = delta.epoch > self.epoch;
+        if newer_epoch && delta.from > 0 {
+            return Applied::Gap { have: 0 };
+        }
+        if !newer_epoch {
+            if delta.to <= self.ver {
+                return Applied::Stale;
+            }
+            if delta.from > self.ver {
+                return Applied::Gap { have: self.ver };
+            }
+        }
+        let in_range = |ops: &[Op]| {
+            ops.iter().all(|op| delta.from < op.ver && op.ver <= delta.to && op.is_valid())
+                && ops.is_sorted_by(|a, b| a.ver < b.ver)
+        };
+        if !in_range(&delta.ops) || self.keys.len() + delta.ops.len() > SECTION_KEYS_MAX {
+            return Applied::Invalid;
+        }
+        let mut changed = Vec::new();
+        if newer_epoch {
+            changed = self.begin_epoch(delta.epoch);
+        }
+        let have = self.ver;
+        for op in delta.ops.iter().filter(|op| op.ver > have) {
+            self.put(op.key.clone(), Entry { ver: op.ver, value: op.value.clone() });
+            changed.push(op.key.clone());
+        }
+        self.ver = delta.to;
+        self.raise_floor(delta.floor);
+        Applied::Changed(changed)
+    }
+
+    /// Applies rules 1 and 5.
+    pub fn apply_snapshot(&mut self, snapshot: &Snapshot) -> Applied {
+        if snapshot.epoch < self.epoch || (snapshot.epoch == self.epoch && snapshot.ver <= self.ver)
+        {
+            return Applied::Stale;
+        }
+        let ops = &snapshot.ops;
+        if ops.len() > SECTION_KEYS_MAX
+            || !ops.iter().all(|op| op.ver <= snapshot.ver && op.is_valid())
+            || !ops.is_sorted_by(|a, b| a.ver < b.ver)
+        {
+            return Applied::Invalid;
+        }
+        let mut changed = Vec::new();
+        if snapshot.epoch > self.epoch {
+            changed = self.begin_epoch(snapshot.epoch);
+        }
+        let present: BTreeSet<&Key> = ops.iter().map(|op| &op.key).collect();
+        let absent: Vec<Key> = self
+            .keys
+            .iter()
+            .filter(|(key, entry)| entry.ver <= snapshot.floor && !present.contains(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in absent {
+            self.remove(&key);
+            changed.push(key);
+        }
+        let have = self.ver;
+        for op in ops.iter().filter(|op| op.ver > have) {
+            self.put(op.key.clone(), Entry { ver: op.ver, value: op.value.clone() });
+            changed.push(op.key.clone());
+        }
+        self.ver = snapshot.ver;
+        self.raise_floor(snapshot.floor);
+        Applied::Changed(changed)
+    }
+
+    /// Everything after `have`, at most `ops_max` writes and about `bytes_max` bytes; cut at a
+    /// whole write. `None` if only a snapshot can serve that (rule 4).
+    pub fn delta_since(&self, have: u64, ops_max: usize, bytes_max: usize) -> Option<Delta> {
+        if have < self.floor {
+            return None;
+        }
+        let mut delta =
+            Delta { epoch: self.epoch, from: have, to: self.ver, floor: self.floor, ops: vec![] };
+        let mut bytes = 0;
+        for (&ver, key) in self.by_ver.range(have.saturating_add(1)..) {
+            let op = self.op(ver, key);
+            bytes += op.size();
+            if delta.ops.len() == ops_max || (bytes > bytes_max && !delta.ops.is_empty()) {
+                delta.to = delta.ops.last().map_or(have, |op| op.ver);
+                break;
+            }
+            delta.ops.push(op);
+        }
+        Some(delta)
+    }
+
+    /// The whole section.
+    pub fn snapshot(&self) -> Snapshot {
+        let ops = self.by_ver.iter().map(|(&ver, key)| self.op(ver, key)).collect();
+        Snapshot { epoch: self.epoch, ver: self.ver, floor: self.floor, ops }
+    }
+
+    /// How many writes a delta from `have` would carry, counted up to `limit`.
+    pub fn ops_since(&self, have: u64, limit: usize) -> usize {
+        self.by_ver.range(have.saturating_add(1)..).take(limit).count()
+    }
+
+    /// The value of a key that is live.
+    pub fn get(&self, key: &Key) -> Option<&Value> {
+        self.keys.get(key)?.value.as_ref()
+    }
+
+    /// The last write of `key`, deletions included.
+    pub fn entry(&self, key: &Key) -> Option<&Entry> {
+        self.keys.get(key)
+    }
+
+    /// Live keys of `topic` with their entries, in order.
+    pub fn topic<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
+        let first = Key::new(ProducerId(0), topic, "");
+        self.keys
+            .range(first..)
+            .take_while(move |(key, _)| &*key.topic == topic)
+            .filter(|(_, entry)| entry.value.is_some())
+    }
+
+    /// All live keys with their entries, in order.
+    pub fn live(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.iter().filter(|(_, entry)| entry.value.is_some())
+    }
+
+    /// All keys with their entries, deletions included, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.iter()
+    }
+
+    /// Number of keys held, deletions included.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it holds no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn op(&self, ver: u64, key: &Key) -> Op {
+        let value = self.keys.get(key).and_then(|entry| entry.value.clone());
+        Op { ver, key: key.clone(), value }
+    }
+
+    fn put(&mut self, key: Key, entry: Entry) {
+        let ver = entry.ver;
+        if entry.value.is_none() {
+            self.dead.insert(ver);
+        }
+        if let Some(old) = self.keys.insert(key.clone(), entry) {
+            self.by_ver.remove(&old.ver);
+            self.dead.remove(&old.ver);
+        }
+        self.by_ver.insert(ver, key);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(old) = self.keys.remove(key) {
+            self.by_ver.remove(&old.ver);
+            self.dead.remove(&old.ver);
+        }
+    }
+
+    fn begin_epoch(&mut self, epoch: u64) -> Vec<Key> {
+        let old = std::mem::replace(self, Self::new(epoch));
+        old.keys.into_keys().collect()
+    }
+
+    fn raise_floor(&mut self, floor: u64) {
+        let floor = floor.min(self.ver);
+        if floor > self.floor {
+            self.floor = floor;
+            self.drop_dead(floor);
+        }
+    }
+
+    fn drop_dead(&mut self, floor: u64) {
+        let kept = self.dead.split_off(&(floor + 1));
+        for ver in std::mem::replace(&mut self.dead, kept) {
+            if let Some(key) = self.by_ver.remove(&ver) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
