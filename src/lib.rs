@@ -1,3 +1,4 @@
 //! Grapevine.
 
 pub mod config;
+pub mod node;

@@ -11,6 +11,8 @@ mod deliver;
 mod ids;
 mod in_flight;
 mod latency;
+#[cfg(test)]
+mod model_tests;
 mod recovery;
 mod relocate;
 mod stats;

@@ -1,0 +1,59 @@
+//! The node's way to the others: what it registers, and what it asks the cluster's view.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grapevine_gossip::{Handle, LookupView};
+use grapevine_protocol::{ChannelName, TopicName};
+use tracing::warn;
+
+/// The gossip agent's handle, or nothing when gossip is off. Never blocks.
+#[derive(Clone)]
+pub struct ClusterLink {
+    handle: Handle,
+}
+
+impl ClusterLink {
+    /// A link over a running agent.
+    pub const fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    /// The agent.
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What this node knows of the cluster.
+    pub fn view(&self) -> Arc<LookupView> {
+        self.handle.view()
+    }
+
+    pub(crate) fn topic_created(&self, topic: &TopicName) {
+        self.handle.topic_created(topic);
+    }
+
+    pub(crate) fn topic_deleted(&self, topic: &TopicName) {
+        self.handle.topic_deleted(topic);
+    }
+
+    pub(crate) fn channel_created(&self, topic: &TopicName, channel: &ChannelName) {
+        self.handle.channel_created(topic, channel);
+    }
+
+    pub(crate) fn channel_deleted(&self, topic: &TopicName, channel: &str) {
+        self.handle.channel_deleted(topic, channel);
+    }
+
+    /// Channels a new topic must have before its first message.
+    pub(crate) fn channels_for_new_topic(&self, topic: &TopicName) -> Vec<String> {
+        self.handle.view().channels_for_new_topic(topic)
+    }
+
+    /// Waits for the cluster's first answer, `grace` at most.
+    pub(crate) async fn first_sync(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.handle.first_sync()).await.is_err() {
+            warn!("no other node answered yet; a new topic starts with the channels known here");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The node: sockets, clocks and tasks around the cores, their start and their ordered end.
+
+mod client;
+mod clock;
+mod cluster;
+mod connection;
+mod health;
+mod listener;
+mod registry;
+mod session;
+mod start;
+mod storekeeper;
+mod timekeeper;
+mod topic;
+mod transport;
+
+pub use client::{Client, Wake};
+pub use clock::{Clock, wall_ns};
+pub use cluster::ClusterLink;
+pub use health::Health;
+pub use listener::Listener;
+pub use registry::{Registry, RegistryOptions};
+pub use start::{Node, StartError, run};
+pub use timekeeper::Timekeeper;
+pub use topic::Topic;
