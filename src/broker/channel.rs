@@ -186,13 +186,19 @@ impl Channel {
         let mut ready = 0;
         let mut next_due = Moment::MAX;
         for consumer in self.consumers.values_mut() {
+            let mut has_lost = false;
             while let Some((deadline, id)) = consumer.next_due(now.mono) {
                 if let Some(entry) = self.in_flight.take_due(id, consumer.id, deadline) {
                     consumer.in_flight -= 1;
                     self.timeout_count += 1;
                     self.requeued.push_back(entry.held);
                     ready += 1;
+                    has_lost = true;
                 }
+            }
+            if has_lost && !consumer.is_waiting {
+                // It was full and has room again; nobody else may be waiting for these messages.
+                wakes.push(&consumer.signal);
             }
             if let Some(deadline) = consumer.earliest_deadline(&self.in_flight) {
                 next_due = next_due.min(deadline);
@@ -209,12 +215,11 @@ impl Channel {
         self.next_due = next_due;
         if ready > 0 {
             self.is_dirty = true;
-            // Owners whose messages timed out have room again; they wait in no line, so wake them.
             self.wake_for(ready, wakes);
         }
     }
 
-    /// Marks `consumer` as having room and nothing to take.
+    /// Puts `consumer`, which has room and found nothing, into the line of those to be woken.
     pub(crate) fn wait(&mut self, consumer: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(&consumer)
             && !consumer.is_waiting

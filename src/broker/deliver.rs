@@ -56,8 +56,8 @@ struct Filling<'a> {
 impl<D: Disk> Topic<D> {
     /// Takes what `consumer` may have now and hands each message to `deliver`.
     ///
-    /// A consumer that still has room afterwards, with nothing left to take, is woken by the next
-    /// message. Unknown channels and consumers get nothing.
+    /// Unknown channels and consumers get nothing. A consumer that is ready and has nothing more to
+    /// take calls [`park`](Self::park) once it has written what it got.
     ///
     /// # Errors
     ///
@@ -97,12 +97,35 @@ impl<D: Disk> Topic<D> {
         channel.consumers.insert(consumer, taker);
         result?;
         let left = channel.depth(released);
-        if is_ready && left == 0 {
-            channel.wait(consumer);
-        } else if left > 0 && channel.woken == 0 {
+        if left > 0 && channel.woken == 0 {
             channel.wake_for(left, wakes);
         }
         Ok(Pulled { count, has_more: is_ready && left > 0, is_ready })
+    }
+}
+
+impl<D: Disk> Topic<D> {
+    /// Has `consumer` woken by the next message; `false` if there is one to pull already.
+    ///
+    /// Only a connection whose output is written may park: one that is stuck behind a client that
+    /// does not read would be woken in vain, and the message would wait with it.
+    pub fn park(
+        &mut self,
+        channel: &str,
+        consumer: ConsumerId,
+        now: Now,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let released = self.released;
+        let Some(channel) = self.channels.get_mut(channel) else {
+            return true;
+        };
+        channel.expire(now, wakes);
+        if channel.depth(released) > 0 {
+            return false;
+        }
+        channel.wait(consumer);
+        true
     }
 }
 

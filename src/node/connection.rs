@@ -78,6 +78,9 @@ impl Connection {
                 }
                 continue;
             }
+            if !self.session.park() {
+                continue;
+            }
             let due = self.next_due();
             if let Some(due) = due
                 && armed.is_none_or(|armed| due < armed)

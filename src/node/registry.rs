@@ -33,8 +33,6 @@ pub struct RegistryOptions {
     pub segment_bytes_max: u64,
     /// `--sync-every`, in messages.
     pub sync_every: u64,
-    /// `--msg-timeout`.
-    pub msg_timeout: Duration,
     /// `--init-grace`: how long a new topic waits for the first answer of the cluster.
     pub init_grace: Duration,
 }
@@ -59,7 +57,6 @@ pub struct Registry {
     pub(crate) sync_every: u64,
     pub(crate) sync_wanted: Notify,
     pub(crate) is_fsync: bool,
-    pub(crate) msg_timeout: Duration,
 }
 
 impl Registry {
@@ -88,7 +85,6 @@ impl Registry {
             sync_every: options.sync_every,
             sync_wanted: Notify::new(),
             is_fsync: options.durability == Durability::Fsync,
-            msg_timeout: options.msg_timeout,
             options,
         })
     }

@@ -541,6 +541,17 @@ impl Session {
         Ok(())
     }
 
+    /// Everything is written and nothing more to pull: the next message shall wake this client.
+    /// `false` if there is one already.
+    pub(crate) fn park(&mut self) -> bool {
+        match &self.subscription {
+            Some(subscription) if self.pulled.is_ready => {
+                subscription.topic.park(&subscription.channel, self.client.id)
+            }
+            Some(_) | None => true,
+        }
+    }
+
     /// The connection is gone: what it held is for others.
     pub(crate) fn close(&mut self) {
         self.apply_answers();

@@ -104,8 +104,7 @@ impl Listeners {
 /// # Errors
 ///
 /// [`StartError`] if it cannot start.
-pub async fn run(options: Options) -> Result<(), StartError> {
-    let options = Arc::new(options);
+pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     // Signals are caught from here on, so that a stop during the start is an orderly one.
     let stopping = Stopping::listen().map_err(StartError::Load)?;
     let data_path = DataPath::open(&options.data_path)?;
@@ -289,7 +288,6 @@ fn registry_options(options: &Options) -> RegistryOptions {
         durability: options.durability,
         segment_bytes_max: options.max_bytes_per_file,
         sync_every: options.sync_every,
-        msg_timeout: options.msg_timeout,
         init_grace: options.init_grace,
     }
 }

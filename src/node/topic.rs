@@ -411,11 +411,6 @@ impl Topic {
     pub(crate) fn is_exiting(&self) -> bool {
         self.core.lock().is_exiting()
     }
-
-    /// Time to hold a message, for a consumer that does not say.
-    pub(crate) fn msg_timeout(&self) -> Duration {
-        self.registry.msg_timeout
-    }
 }
 
 /// What a consumer's connection may do under the topic's lock.
@@ -466,6 +461,13 @@ impl Answers<'_> {
         deliver: &mut dyn FnMut(Delivery<'_>),
     ) -> std::io::Result<Pulled> {
         self.core.pull(channel, consumer, limits, self.now, self.wakes, deliver)
+    }
+}
+
+impl Topic {
+    /// Has the consumer woken by the next message; `false` if there is one already.
+    pub(crate) fn park(self: &Arc<Self>, channel: &str, consumer: ConsumerId) -> bool {
+        self.with(|core, now, wakes| core.park(channel, consumer, now, wakes))
     }
 }
 
