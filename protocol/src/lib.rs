@@ -10,10 +10,12 @@ mod error;
 pub mod frame;
 mod go_json;
 mod identify;
+mod lookup_command;
 mod message_id;
 mod moment;
 mod mpub;
 mod name;
+pub mod request;
 
 pub use command::{ClientState, Command, Gate, Limits};
 pub use decoder::{Decoded, Decoder, LINE_BYTES_MAX};
@@ -21,6 +23,10 @@ pub use duration::{DurationError, go_duration, parse_go_duration};
 pub use error::{ClientError, Code, Verb, go_quote};
 pub use go_json::go_json;
 pub use identify::{ClientSettings, Identify, Negotiated, ServerSettings, negotiate};
+pub use lookup_command::{
+    LOOKUP_BODY_BYTES_MAX, LOOKUP_LINE_BYTES_MAX, LookupCommand, LookupDecoded, LookupIdentity,
+    MAGIC_V1, PeerInfo, decode_lookup, decode_lookup_response, lookup_response,
+};
 pub use message_id::{MESSAGE_ID_LEN, MessageId};
 pub use moment::Moment;
 pub use mpub::{Messages, parse_mpub, split_mpub_lines};
