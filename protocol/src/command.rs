@@ -5,8 +5,8 @@ use crate::mpub::Messages;
 
 /// A whole command whose parameters, names and sizes have been checked.
 ///
-/// Borrows from the input. What needs more than the bytes (authorization, consumer limits, whether a
-/// message is in flight) is for the session.
+/// Borrows from the input. What needs more than the bytes (authorization, consumer limits, whether
+/// a message is in flight) is for the session.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// `IDENTIFY` with its JSON body.

@@ -24,9 +24,10 @@ pub enum Decoded<'a> {
         /// Bytes to drop from the front of the input.
         consumed: usize,
     },
-    /// The line of an `MPUB` is complete: check the authorization and create the topic **now**, then
-    /// decode the same input again at once. Reported exactly once for every MPUB, before anything
-    /// behind its line is looked at, since nsqd creates the topic before it reads the body.
+    /// The line of an `MPUB` is complete: check the authorization and create the topic **now**,
+    /// then decode the same input again at once. Reported exactly once for every MPUB, before
+    /// anything behind its line is looked at, since nsqd creates the topic before it reads the
+    /// body.
     MpubStarted {
         /// A valid topic name.
         topic: &'a str,
@@ -43,16 +44,17 @@ pub enum Decoded<'a> {
 /// Cuts the bytes of one connection (behind its magic) into commands.
 ///
 /// A state machine without I/O: call [`decode`](Self::decode) with everything received and not yet
-/// consumed, always starting with the first byte of a command. After [`Decoded::Incomplete`] the next
-/// input must be the same bytes and more. After an error the connection is over.
+/// consumed, always starting with the first byte of a command. After [`Decoded::Incomplete`] the
+/// next input must be the same bytes and more. After an error the connection is over.
 ///
-/// Checks are made in nsqd's order and as early as nsqd makes them: the state before the parameters, a
-/// size before the body it announces (tcp-protocol, sections 4, 5 and 9).
+/// Checks are made in nsqd's order and as early as nsqd makes them: the state before the
+/// parameters, a size before the body it announces (tcp-protocol, sections 4, 5 and 9).
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     /// Bytes at the front that hold no newline.
     scanned: usize,
-    /// The MPUB under way: the bytes of its line, newline included, and how far its body is checked.
+    /// The MPUB under way: the bytes of its line, newline included, and how far its body is
+    /// checked.
     mpub: Option<(usize, Progress)>,
     waiting: Waiting,
 }

@@ -1,4 +1,5 @@
-//! The JSON documents of nsqd and nsqlookupd, key for key in their order (http-api, sections 2, 3, 5).
+//! The JSON documents of nsqd and nsqlookupd, key for key in their order (http-api, sections 2, 3,
+//! 5).
 //!
 //! Written with [`go_json`](crate::go_json); read back by the tools and the cluster view, where a
 //! missing field is its default, as it is to Go.

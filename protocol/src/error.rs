@@ -307,8 +307,8 @@ fn quote_char(quoted: &mut String, character: char) {
     }
 }
 
-/// Whether Go prints `character` as it is. Not the first of its string, so that the standard library
-/// does not take a combining accent for unprintable.
+/// Whether Go prints `character` as it is. Not the first of its string, so that the standard
+/// library does not take a combining accent for unprintable.
 fn is_printable(character: char) -> bool {
     let text = String::from_iter(['a', character]);
     !text.escape_debug().skip(1).any(|escaped| escaped == '\\')

@@ -65,8 +65,8 @@ pub fn error(out: &mut BytesMut, error: &ClientError) {
 
 /// Appends a message frame.
 ///
-/// `timestamp` is the time of publishing in nanoseconds since 1970, `attempts` counts this delivery.
-/// The caller keeps `body` below `--max-msg-size`, so that the size fits.
+/// `timestamp` is the time of publishing in nanoseconds since 1970, `attempts` counts this
+/// delivery. The caller keeps `body` below `--max-msg-size`, so that the size fits.
 pub fn message(out: &mut BytesMut, timestamp: i64, attempts: u16, id: u64, body: &[u8]) {
     let size = u32::try_from(TYPE_LEN + MESSAGE_FIELDS_LEN + body.len()).unwrap_or(u32::MAX);
     let mut header = [0; MESSAGE_HEADER_LEN];

@@ -54,8 +54,8 @@ pub(crate) trait GoStruct: Default {
 
 /// Reads `json` as Go's `json.Unmarshal` fills a struct; `None` if Go would return an error.
 ///
-/// Keys match in any case, unknown ones are skipped, of duplicates the last wins, `null` (for a field
-/// or for everything) changes nothing, and bytes that are not UTF-8 become U+FFFD.
+/// Keys match in any case, unknown ones are skipped, of duplicates the last wins, `null` (for a
+/// field or for everything) changes nothing, and bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn from_go_json<T: GoStruct>(json: &[u8]) -> Option<T> {
     let text = String::from_utf8_lossy(json);
     let mut deserializer = serde_json::Deserializer::from_str(&text);

@@ -260,8 +260,8 @@ pub struct Negotiated {
 
 /// Applies `identify` to `client` and says what to answer and which upgrades follow.
 ///
-/// A name that is empty or left out keeps what it was, at first the remote address, where nsqd shows
-/// a blank: an operator looking at `/stats` is better served by an address.
+/// A name that is empty or left out keeps what it was, at first the remote address, where nsqd
+/// shows a blank: an operator looking at `/stats` is better served by an address.
 ///
 /// # Errors
 ///

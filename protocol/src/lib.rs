@@ -34,5 +34,6 @@ pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX, TopicName, is_valid_nam
 
 /// The version every NSQ client, tool and nsqadmin sees.
 ///
-/// Clients compare it as semantic version, so it starts with the NSQ release whose behaviour this is.
+/// Clients compare it as semantic version, so it starts with the NSQ release whose behaviour this
+/// is.
 pub const VERSION: &str = concat!("1.3.0+grapevine.", env!("CARGO_PKG_VERSION"));

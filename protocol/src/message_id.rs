@@ -8,7 +8,8 @@ pub const MESSAGE_ID_LEN: usize = 16;
 /// A message id as a client writes it: any sixteen bytes.
 ///
 /// Ids this server gave out are lower-case hexadecimal; anything else is never in flight, but is
-/// still an id, and answered with `E_FIN_FAILED` rather than a fatal error (tcp-protocol, section 5).
+/// still an id, and answered with `E_FIN_FAILED` rather than a fatal error (tcp-protocol, section
+/// 5).
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct MessageId([u8; MESSAGE_ID_LEN]);
 

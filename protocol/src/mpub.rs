@@ -40,8 +40,8 @@ impl ExactSizeIterator for Messages<'_> {}
 
 /// How far a binary body has been checked.
 ///
-/// Remembers the place between calls, so that a body of 5 MB that comes in small pieces is looked at
-/// once and not once per piece.
+/// Remembers the place between calls, so that a body of 5 MB that comes in small pieces is looked
+/// at once and not once per piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     /// Bytes of content checked: the count and whole messages.
@@ -89,8 +89,8 @@ impl Progress {
             };
             let size = check_message_size(size, self.done, msg_bytes_max)?;
             let end = self.checked + WORD_BYTES + size;
-            // Content is not compared with the length declared for it, as in nsqd; but nsqd reads it
-            // message by message, while here it waits in one buffer, which must have an end.
+            // Content is not compared with the length declared for it, as in nsqd; but nsqd reads
+            // it message by message, while here it waits in one buffer, which must have an end.
             if end as u64 > u64::from(body_bytes_max) {
                 return Err(body_too_big(end as u64, body_bytes_max));
             }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Longest topic or channel name in bytes, the `#ephemeral` suffix included (tcp-protocol, section 3).
+/// Longest topic or channel name in bytes, the `#ephemeral` suffix included (tcp-protocol, section
+/// 3).
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// What marks a topic or channel that lives in memory only and ends with its last user.
@@ -32,7 +33,8 @@ const IN_NAMES: [bool; 256] = {
     table
 };
 
-/// A name that NSQ does not accept: not 1 to 64 bytes of `[.a-zA-Z0-9_-]` with an optional `#ephemeral`.
+/// A name that NSQ does not accept: not 1 to 64 bytes of `[.a-zA-Z0-9_-]` with an optional
+/// `#ephemeral`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidName;
 
@@ -57,7 +59,8 @@ macro_rules! name {
             ///
             /// # Errors
             ///
-            /// [`InvalidName`] if it is not 1 to 64 bytes of `[.a-zA-Z0-9_-]` with an optional `#ephemeral`.
+            /// [`InvalidName`] if it is not 1 to 64 bytes of `[.a-zA-Z0-9_-]` with an optional
+            /// `#ephemeral`.
             pub fn new(name: impl AsRef<[u8]>) -> Result<Self, InvalidName> {
                 let name = name.as_ref();
                 match std::str::from_utf8(name) {

@@ -49,7 +49,8 @@ pub struct StatsDocument {
     /// Absent with `include_mem=false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStats>,
-    /// Connections that have published; `None` (`null`) if there are none or they were not asked for.
+    /// Connections that have published; `None` (`null`) if there are none or they were not asked
+    /// for.
     pub producers: Option<Vec<ClientStats>>,
 }
 
