@@ -201,8 +201,8 @@ mod tests {
         let text = stats_text(&stats, &HEAD);
         let tail = text.split_once("\nTopics:").expect("there are topics").1;
         let want = "\n   [t              ] depth: 0     be-depth: 0     msgs: 3        e2e%: \n   \
-                    *P [ch                       ] depth: 0     be-depth: 0     inflt: 0    def: 0    \
-                    re-q: 0     timeout: 0     msgs: 0        e2e%: 259.8ms\n        \
+                    *P [ch                       ] depth: 0     be-depth: 0     inflt: 0    \
+                    def: 0    re-q: 0     timeout: 0     msgs: 0        e2e%: 259.8ms\n        \
                     [V2 h:5000 ua/1          ] state: 3 inflt: 0    rdy: 0    fin: 0        \
                     re-q: 0        msgs: 0        connected: 1m30s\n\nProducers:\n   \
                     [V2 h:5000 ua/1          ] msgs: 7        topics: t=7 connected: 1m30s\n";
