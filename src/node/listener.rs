@@ -80,7 +80,17 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Transport, String)> {
+    /// Removes the file of a unix socket; nothing for TCP.
+    pub(super) fn remove_file(&self) {
+        if let Self::Unix(_, path) = self
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            error!(path = %path.display(), %error, "cannot remove the socket file");
+        }
+    }
+
+    /// The next connection and who it is.
+    pub(super) async fn accept(&self) -> io::Result<(Transport, String)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
@@ -162,11 +172,7 @@ pub(crate) async fn serve(
             }
         }
     }
-    if let Listener::Unix(_, path) = &listener
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        error!(path = %path.display(), %error, "cannot remove the socket file");
-    }
+    listener.remove_file();
 }
 
 /// Reads the magic, then serves the client.

@@ -18,7 +18,7 @@ use super::cluster::ClusterLink;
 use super::listener::{self, Listener};
 use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
-use super::storekeeper;
+use super::{http, lookup_tcp, storekeeper};
 use crate::config::{Address, Options};
 
 /// How long clients' tasks get to hand back what they hold when the node stops.
@@ -67,6 +67,8 @@ pub struct Node {
     pub tcp_port: Option<u16>,
     /// Port of `-http-address`; `None` if it is off or a unix socket.
     pub http_port: Option<u16>,
+    /// Port of `-lookup-http-address`; `None` if it is off or a unix socket.
+    pub lookup_http_port: Option<u16>,
 }
 
 impl Node {
@@ -128,6 +130,7 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         hostname,
         tcp_port: listeners.tcp.as_ref().and_then(Listener::port),
         http_port: listeners.http.as_ref().and_then(Listener::port),
+        lookup_http_port: listeners.lookup_http.as_ref().and_then(Listener::port),
         options: Arc::clone(&options),
     });
     let mut serving = serve(&node, listeners, &stopped);
@@ -148,6 +151,18 @@ fn serve(node: &Arc<Node>, listeners: Listeners, stopped: &watch::Receiver<bool>
         let session = session_options(options);
         let registry = Arc::clone(&node.registry);
         tasks.spawn(listener::serve(listener, registry, session, stopped.clone()));
+    }
+    if let Some(listener) = listeners.http {
+        info!(address = listener.address(), "HTTP: listening");
+        tasks.spawn(http::serve(listener, Arc::clone(node), stopped.clone()));
+    }
+    if let Some(listener) = listeners.lookup_http {
+        info!(address = listener.address(), "lookup HTTP: listening");
+        tasks.spawn(http::serve_lookup(listener, Arc::clone(node), stopped.clone()));
+    }
+    if let Some(listener) = listeners.lookup_tcp {
+        info!(address = listener.address(), "lookup TCP: listening");
+        tasks.spawn(lookup_tcp::serve(listener, Arc::clone(node), stopped.clone()));
     }
     tasks
 }

@@ -1,0 +1,232 @@
+//! nsqlookupd's TCP protocol, so that stock nsqds can register with this node.
+//!
+//! A producer is owned by the node it is connected to and ends with its connection; gossip tells
+//! the others. Source: nsqlookupd/lookup_protocol_v1.go (nsq 3103474b); tcp-protocol.md section 16.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use grapevine_gossip::{Handle, Producer, ProducerId};
+use grapevine_protocol::{
+    ClientError, Code, LOOKUP_BODY_BYTES_MAX, LOOKUP_LINE_BYTES_MAX, LookupCommand, LookupDecoded,
+    LookupIdentity, MAGIC_V1, PeerInfo, VERSION, decode_lookup, go_json, lookup_response,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::listener::Listener;
+use super::start::Node;
+use super::transport::Transport;
+
+/// Producers connected at once; further ones wait to be accepted. A cluster of stock nsqds is some
+/// hundreds of nodes, each with one connection.
+const CONNECTIONS_MAX: usize = 4_096;
+
+/// Bytes read and not yet decoded, at most: one command of the largest kind and then some.
+const INPUT_BYTES_MAX: usize = LOOKUP_LINE_BYTES_MAX + LOOKUP_BODY_BYTES_MAX + READ_BYTES;
+
+/// Bytes a read asks for: a burst of registrations.
+const READ_BYTES: usize = 4 << 10;
+
+/// Answers are sent when they are this long, in bytes, even if more commands have come.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Pause after a failed accept (too many open files, say), so that the node does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves producers until `stop`.
+pub(crate) async fn serve(listener: Listener, node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    let identity: Arc<[u8]> = identity(&node, &listener).into();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (listener.accept().await, permit)
+            } => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            (Ok((transport, remote)), permit) => {
+                let handle = node.registry.cluster().handle().clone();
+                let peer = Peer { handle, remote, registered: None };
+                let identity = Arc::clone(&identity);
+                connections.spawn(async move {
+                    peer.serve(transport, &identity).await;
+                    drop(permit);
+                });
+            }
+            (Err(error), _) => {
+                warn!(%error, "cannot accept a producer");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    listener.remove_file();
+    connections.shutdown().await; // nobody waits for an answer that matters
+}
+
+/// What this node answers to IDENTIFY: where its lookup API is.
+fn identity(node: &Node, listener: &Listener) -> Vec<u8> {
+    let port = |port: Option<u16>| port.map_or(0, i32::from);
+    go_json(&LookupIdentity {
+        broadcast_address: node.options.broadcast_address.clone(),
+        hostname: node.hostname.clone(),
+        // nsqd's own port answers the questions an nsqd asks, too
+        http_port: port(node.lookup_http_port.or(node.http_port)),
+        tcp_port: port(listener.port()),
+        version: VERSION.to_owned(),
+    })
+}
+
+/// One connection of a producer. Its registrations end when it is dropped.
+struct Peer {
+    handle: Handle,
+    remote: String,
+    /// Since IDENTIFY.
+    registered: Option<ProducerId>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(producer) = self.registered {
+            info!(producer = %self.remote, "producer disconnected");
+            self.handle.producer_gone(producer);
+        }
+    }
+}
+
+/// Why a connection ends.
+enum End {
+    /// The other side closed it or it broke.
+    Closed,
+    /// It broke a rule; it is told which.
+    Refused(ClientError),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed // whatever the reason, the producer comes back by itself
+    }
+}
+
+impl Peer {
+    async fn serve(mut self, mut transport: Transport, identity: &[u8]) {
+        let Err(end) = self.converse(&mut transport, identity).await;
+        if let End::Refused(error) = end {
+            debug!(producer = %self.remote, %error, "producer refused");
+            let mut output = BytesMut::new();
+            lookup_response(&mut output, &error.payload());
+            let _ = transport.write_all(&output).await; // it is closed either way
+            let _ = transport.shutdown().await;
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        transport: &mut Transport,
+        identity: &[u8],
+    ) -> Result<std::convert::Infallible, End> {
+        let mut magic = [0; MAGIC_V1.len()];
+        transport.read_exact(&mut magic).await?;
+        if magic != *MAGIC_V1 {
+            return Err(End::Refused(ClientError::bad_protocol()));
+        }
+        let mut input = BytesMut::new();
+        let mut output = BytesMut::new();
+        loop {
+            let result = self.commands(&mut input, &mut output, identity);
+            if !output.is_empty() {
+                transport.write_all(&output).await?;
+                output.clear();
+            }
+            let at_end = match result? {
+                Turn::Full => continue,
+                Turn::Starved(at_end) => at_end,
+            };
+            debug_assert!(input.len() <= INPUT_BYTES_MAX, "the decoder bounds what is incomplete");
+            input.reserve(READ_BYTES);
+            if transport.read_buf(&mut input).await? == 0 {
+                return Err(at_end.map_or(End::Closed, End::Refused));
+            }
+        }
+    }
+
+    /// Carries out the complete commands of `input`; those before an error are answered too.
+    fn commands(
+        &mut self,
+        input: &mut BytesMut,
+        output: &mut BytesMut,
+        identity: &[u8],
+    ) -> Result<Turn, End> {
+        while output.len() < OUTPUT_BYTES_MAX {
+            let is_identified = self.registered.is_some();
+            match decode_lookup(input, is_identified).map_err(End::Refused)? {
+                LookupDecoded::Command { command, consumed } => {
+                    input.advance(consumed);
+                    let answer = self.act(command, identity)?;
+                    lookup_response(output, answer);
+                }
+                LookupDecoded::Incomplete { at_end } => return Ok(Turn::Starved(at_end)),
+                LookupDecoded::LineTooLong => return Err(End::Closed),
+            }
+        }
+        Ok(Turn::Full)
+    }
+
+    fn act<'a>(&mut self, command: LookupCommand, identity: &'a [u8]) -> Result<&'a [u8], End> {
+        match (command, self.registered) {
+            (LookupCommand::Identify(info), _) => {
+                let producer = self.producer(info).map_err(End::Refused)?;
+                info!(producer = %self.remote, address = producer.broadcast_address, "producer connected");
+                self.registered = Some(self.handle.producer_connected(producer));
+                return Ok(identity);
+            }
+            (LookupCommand::Ping, Some(producer)) => self.handle.producer_seen(producer),
+            (LookupCommand::Register(topic, channel), Some(producer)) => {
+                self.handle.producer_register(producer, &topic, channel.as_deref());
+            }
+            (LookupCommand::Unregister(topic, channel), Some(producer)) => {
+                self.handle.producer_unregister(producer, &topic, channel.as_deref());
+            }
+            // Only PING passes the decoder before IDENTIFY.
+            (
+                LookupCommand::Ping | LookupCommand::Register(..) | LookupCommand::Unregister(..),
+                None,
+            ) => {}
+        }
+        Ok(b"OK")
+    }
+
+    fn producer(&self, info: PeerInfo) -> Result<Producer, ClientError> {
+        // nsqlookupd passes any number on; one that is no port would only mislead clients.
+        let port = |port: i32| {
+            u16::try_from(port)
+                .map_err(|_| ClientError::new(Code::BadBody, "IDENTIFY missing fields"))
+        };
+        Ok(Producer {
+            remote_address: self.remote.clone(),
+            hostname: info.hostname,
+            broadcast_address: info.broadcast_address,
+            tcp_port: port(info.tcp_port)?,
+            http_port: port(info.http_port)?,
+            version: info.version,
+            topology_zone: info.topology_zone,
+            topology_region: info.topology_region,
+        })
+    }
+}
+
+/// Why carrying out commands paused.
+enum Turn {
+    /// Answers should be sent first.
+    Full,
+    /// More input is needed; what to say if there is none.
+    Starved(Option<ClientError>),
+}
