@@ -8,8 +8,12 @@
 //! |---|---|
 //! | `record` | [`Cursor`], [`Record`], the 40-byte record header |
 //! | `batch` | [`Batch`]: messages encoded before the topic's lock is taken |
-//! | `segment` | segment files: header, name, and the scan that finds good records among bad |
-//! | `log` | [`Log`]: append, read, release, recovery |
+//! | `segment` | segment files: header, name, and the walk over its records |
+//! | `segment_files` | appending to the last segment, and what has to be synced |
+//! | `resync` | finding the next good record after damage |
+//! | `recovery` | what opening a log finds and repairs |
+//! | `log` | [`Log`]: append, read, release |
+//! | `run` | records in memory, and how they are shown |
 //! | `tail`, `blocks` | what is kept in memory: the recent tail, and read-ahead of older data |
 //! | `budget` | [`CacheBudget`]: the node-wide bound on both |
 //! | `checkpoint` | [`ChannelCheckpoint`], [`TopicState`] |
@@ -17,6 +21,7 @@
 //! | `data_path` | [`DataPath`]: the lock, and which file of the data path is what |
 
 mod batch;
+mod blocks;
 mod budget;
 mod checkpoint;
 mod data_path;
@@ -24,7 +29,14 @@ mod disk;
 mod files;
 mod log;
 mod memory_disk;
+mod options;
 mod record;
+mod recovery;
+mod resync;
+mod run;
+mod segment;
+mod segment_files;
+mod tail;
 
 pub use batch::Batch;
 pub use budget::CacheBudget;
@@ -32,6 +44,9 @@ pub use checkpoint::{ChannelCheckpoint, CheckpointEntry, CheckpointError, Jump, 
 pub use data_path::{DataPath, DataPathError, TopicDir};
 pub use disk::{Disk, SyncHandle};
 pub use files::{DirDisk, DirHandle};
-pub use log::{Damage, Log, LogOptions, Mode, Recovery, SegmentInfo};
+pub use log::Log;
 pub use memory_disk::{MemoryDisk, MemoryHandle};
+pub use options::{LogOptions, Mode};
 pub use record::{Cursor, Record};
+pub use recovery::{Damage, Recovery};
+pub use segment::SegmentInfo;
