@@ -1,4 +1,7 @@
-//! Grapevine.
+//! Grapevine: NSQ without the lookup tier.
+//!
+//! The program is [`cli`]; the library exists so that tests and tools can use its parts.
 
+pub mod cli;
 pub mod config;
 pub mod node;

@@ -1,3 +1,7 @@
 //! The `grapevine` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    grapevine::cli::main(std::env::args_os())
+}
