@@ -1,7 +1,9 @@
 //! The command line: one program, subcommands, and links named like NSQ's tools.
 
+mod cluster;
 mod logging;
 mod nsqd;
+mod parent;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,8 +23,11 @@ Grapevine: NSQ without the lookup tier. Every node is an nsqd, and any node answ
 Usage: grapevine <command> [flags]
 
   nsqd       run a node; also when the program is called nsqd
+  cluster    run a throw-away cluster on this machine (--nodes 3, --demo)
   help       this text; `grapevine <command> -help` lists the flags of a command
   version    the version
+
+First steps: grapevine cluster --nodes 3 --demo
 ";
 
 /// Runs the command that `args` (program name first) ask for.
@@ -30,6 +35,7 @@ Usage: grapevine <command> [flags]
 /// Called through a link named `nsqd`, the program is `grapevine nsqd`. The exit code is 0 after a
 /// clean stop, 1 for what could not start, 2 for a bad command line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    parent::watch();
     let mut words = Vec::new();
     for arg in args {
         match arg.into_string() {
@@ -47,6 +53,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match words.next().as_deref() {
         Some("nsqd") => nsqd::main(words),
+        Some("cluster") => cluster::main(words),
         Some("help" | "-h" | "-help" | "--help") => {
             print!("{USAGE}");
             ExitCode::SUCCESS

@@ -6,13 +6,13 @@
 
 mod address;
 mod file;
-mod go_flags;
+pub(crate) mod go_flags;
 mod kinds;
 mod live;
 mod options;
 mod parse;
 mod validate;
-mod values;
+pub(crate) mod values;
 
 #[cfg(test)]
 mod tests;
