@@ -1,7 +1,6 @@
 //! `grapevine nsqd`: a node.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use grapevine_protocol::VERSION;
 
@@ -11,7 +10,7 @@ use crate::config::{Invocation, Options, OptionsError};
 /// Runs a node until SIGINT or SIGTERM; `args` are the flags.
 pub(super) fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
     match Options::parse_like_go(args) {
-        Ok(Invocation::Run(options)) => run(Arc::from(options)),
+        Ok(Invocation::Run(options)) => run(*options),
         Ok(Invocation::Help) => {
             eprint!("{}", Options::usage());
             ExitCode::SUCCESS
@@ -31,7 +30,7 @@ pub(super) fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
     }
 }
 
-fn run(options: Arc<Options>) -> ExitCode {
+fn run(options: Options) -> ExitCode {
     logging::install(&options);
     for warning in options.warnings() {
         tracing::warn!("{warning}");
@@ -47,13 +46,8 @@ fn run(options: Arc<Options>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(serve(options)) {
+    match runtime.block_on(crate::node::run(std::sync::Arc::new(options))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
-}
-
-/// The node itself: returns after a clean stop.
-async fn serve(_options: Arc<Options>) -> Result<(), String> {
-    Err("this build has no node yet".to_owned())
 }
