@@ -93,7 +93,7 @@ pub struct Options {
     pub topology_zone: String,
 
     /// directory of the node's files; must exist; empty: the working directory
-    #[arg(long, value_name = "string", default_value = "", value_parser = path)]
+    #[arg(long, value_name = "string", default_value = "", value_parser = folder)]
     pub data_path: PathBuf,
     /// number of messages to keep in memory (per topic/channel)
     #[arg(long, value_name = "int", default_value = "10000", value_parser = count)]
@@ -305,9 +305,9 @@ fn address(text: &str) -> Result<Address, Infallible> {
     Ok(Address::parse(text))
 }
 
-/// clap's own reader of paths refuses an empty one, which means the working directory here.
-fn path(text: &str) -> Result<PathBuf, Infallible> {
-    Ok(PathBuf::from(text))
+/// A folder; an empty path is the working directory, which clap's own reader would refuse.
+fn folder(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(if text.is_empty() { "." } else { text }))
 }
 
 /// The OS hostname, or `localhost` when it is not text.

@@ -111,6 +111,7 @@ fn the_defaults_are_those_of_nsqd() {
     assert_eq!(options.mem_queue_size, 10_000);
     assert_eq!(options.tls_min_version, TlsVersion::Tls10);
     assert_eq!(options.durability, Durability::Os);
+    assert_eq!(options.data_path, std::path::Path::new("."), "the working directory");
     assert_eq!(options.gossip_address, Address::Tcp("0.0.0.0:4162".to_owned()));
     assert_eq!(number(&options, "max_heartbeat_interval"), 60_000_000_000);
     assert_eq!(number(&options, "log_level"), 2);
