@@ -61,6 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(Step::DeleteChannel),
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Relocate),
+        1 => any::<bool>().prop_map(|is_clean| Step::Restart { is_clean }),
 
     ];
     proptest::collection::vec(step, 1..120)

@@ -392,7 +392,7 @@ impl<D: Disk> Topic<D> {
     }
 
     /// Brings everything published so far to the device, without the topic's lock.
-    pub fn sync_handle(&self) -> Option<D::Handle> {
+    pub fn sync_handle(&mut self) -> Option<D::Handle> {
         self.log.sync_handle()
     }
 

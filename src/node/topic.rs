@@ -155,7 +155,7 @@ impl Topic {
             return Ok(());
         }
         let (handle, end) = {
-            let core = self.core.lock();
+            let mut core = self.core.lock();
             (core.sync_handle(), core.end())
         };
         if let Some(handle) = handle {
