@@ -115,23 +115,23 @@ pub struct Options {
     pub queue_scan_selection_count: u64,
 
     /// default duration to wait before auto-requeing a message
-    #[arg(long, value_name = "duration", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "1m0s", value_parser = duration)]
     pub msg_timeout: Duration,
     /// maximum duration before a message will timeout
-    #[arg(long, value_name = "duration", default_value = "15m", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "15m0s", value_parser = duration)]
     pub max_msg_timeout: Duration,
     /// maximum size of a single message in bytes
     #[arg(long, value_name = "int", default_value = "1048576", value_parser = count)]
     pub max_msg_size: u64,
     /// maximum requeuing timeout for a message
-    #[arg(long, value_name = "duration", default_value = "1h", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "1h0m0s", value_parser = duration)]
     pub max_req_timeout: Duration,
     /// maximum size of a single command body in bytes
     #[arg(long, value_name = "int", default_value = "5242880", value_parser = count)]
     pub max_body_size: u64,
 
     /// maximum client configurable duration of time between client heartbeats
-    #[arg(long, value_name = "duration", default_value = "1m", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "1m0s", value_parser = duration)]
     pub max_heartbeat_interval: Duration,
     /// maximum RDY count for a client
     #[arg(long, value_name = "int", default_value = "2500", value_parser = count)]
@@ -156,7 +156,7 @@ pub struct Options {
     #[arg(long, value_name = "string", default_value = "")]
     pub statsd_address: String,
     /// duration between pushing to statsd
-    #[arg(long, value_name = "duration", default_value = "1m", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "1m0s", value_parser = duration)]
     pub statsd_interval: Duration,
     /// toggle sending memory and GC stats to statsd
     #[arg(long, value_name = "bool", default_value = "true", action = ArgAction::Set)]
@@ -182,7 +182,7 @@ pub struct Options {
     #[arg(skip)]
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// calculate end to end latency quantiles for this duration of time
-    #[arg(long, value_name = "duration", default_value = "10m", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "10m0s", value_parser = duration)]
     pub e2e_processing_latency_window_time: Duration,
 
     /// path to certificate file
@@ -239,7 +239,7 @@ pub struct Options {
     #[arg(long, value_name = "string", default_value = "0.0.0.0:4160", value_parser = address)]
     pub lookup_tcp_address: Address,
     /// duration of time a registered nsqd will remain listed since its last ping
-    #[arg(long, value_name = "duration", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "duration", default_value = "5m0s", value_parser = duration)]
     pub inactive_producer_timeout: Duration,
     /// duration of time a producer will remain tombstoned if registration remains
     #[arg(long, value_name = "duration", default_value = "45s", value_parser = duration)]

@@ -160,7 +160,7 @@ async fn wait_until_formed(nodes: &mut [LocalNode]) -> io::Result<Duration> {
                     format!("{name} knows {known} of {expected} nodes after {FORMING_MAX:?}");
                 return Err(io::Error::other(what));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
     Ok(started.elapsed())
