@@ -230,3 +230,95 @@ enum Turn {
     /// More input is needed; what to say if there is none.
     Starved(Option<ClientError>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTIFY: &[u8] =
+        br#"{"broadcast_address":"b","tcp_port":4150,"http_port":4151,"version":"1.3.0"}"#;
+
+    async fn peer() -> Peer {
+        let config = grapevine_gossip::agent::Config {
+            bind: ([127, 0, 0, 1], 0).into(),
+            ..grapevine_gossip::agent::Config::default()
+        };
+        let handle = grapevine_gossip::agent::start(config).await.unwrap();
+        Peer { handle, remote: "10.0.0.1:5".into(), registered: None }
+    }
+
+    fn identify(body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [b"IDENTIFY\n", &size[..], body].concat()
+    }
+
+    /// The answers to `bytes`, and the error that ends the connection, if one does.
+    fn answers(peer: &mut Peer, bytes: &[u8]) -> (Vec<String>, Option<String>) {
+        let (mut input, mut output) = (BytesMut::from(bytes), BytesMut::new());
+        let end = match peer.commands(&mut input, &mut output, b"us") {
+            Ok(_) => None,
+            Err(End::Closed) => Some("closed".to_owned()),
+            Err(End::Refused(error)) => Some(error.to_string()),
+        };
+        let mut answers = Vec::new();
+        while !output.is_empty() {
+            let size = output.get_u32() as usize;
+            answers.push(String::from_utf8(output.split_to(size).to_vec()).unwrap());
+        }
+        (answers, end)
+    }
+
+    #[tokio::test]
+    async fn a_producer_is_in_the_view_from_register_until_its_connection_ends() {
+        let mut peer = peer().await;
+        let view = peer.handle.view();
+        let burst = [b"PING\n", &identify(IDENTIFY)[..], b"REGISTER t c\r\nREGISTER u\n"].concat();
+        assert_eq!(answers(&mut peer, &burst).0, ["OK", "us", "OK", "OK"]);
+        let found = view.lookup("t").unwrap();
+        assert_eq!(found.channels, ["c"]);
+        assert_eq!(found.producers[0].remote_address, "10.0.0.1:5");
+
+        assert_eq!(answers(&mut peer, b"UNREGISTER u\nPING\n").0, ["OK", "OK"]);
+        assert!(view.lookup("u").unwrap().producers.is_empty());
+        drop(peer);
+        assert!(view.lookup("t").unwrap().producers.is_empty(), "the name stays, it does not");
+        assert!(view.nodes().iter().all(|node| node.producer.broadcast_address != "b"));
+    }
+
+    #[tokio::test]
+    async fn commands_before_an_error_are_answered() {
+        let mut peer = peer().await;
+        let (said, end) = answers(&mut peer, b"PING\nREGISTER t\nPING\n");
+        assert_eq!(said, ["OK"]);
+        assert_eq!(end.as_deref(), Some("E_INVALID client must IDENTIFY"));
+    }
+
+    #[tokio::test]
+    async fn a_producer_without_real_ports_is_refused() {
+        let mut peer = peer().await;
+        let body = String::from_utf8_lossy(IDENTIFY).replace("4150", "70000");
+        let (_, end) = answers(&mut peer, &identify(body.as_bytes()));
+        assert_eq!(end.as_deref(), Some("E_BAD_BODY IDENTIFY missing fields"));
+    }
+
+    #[tokio::test]
+    async fn lines_and_bodies_beyond_the_limits_end_the_connection() {
+        let mut peer = peer().await;
+        let (_, end) = answers(&mut peer, &vec![b'x'; LOOKUP_LINE_BYTES_MAX]);
+        assert_eq!(end.as_deref(), Some("closed"));
+        for size in [-1, i32::MIN, i32::MAX] {
+            let bytes = [b"IDENTIFY\n", &size.to_be_bytes()[..]].concat();
+            let (_, end) = answers(&mut peer, &bytes);
+            assert_eq!(end.as_deref(), Some("E_BAD_BODY IDENTIFY failed to read body"), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_burst_is_answered_in_portions() {
+        let mut peer = peer().await;
+        let count = OUTPUT_BYTES_MAX / 2;
+        let (said, end) = answers(&mut peer, &b"PING\n".repeat(count));
+        assert_eq!(end, None);
+        assert!(said.len() < count, "{} answers in one write", said.len());
+    }
+}

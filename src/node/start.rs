@@ -114,6 +114,11 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     let clock = Clock::start();
     let hostname = gethostname::gethostname().to_string_lossy().into_owned();
     let ids = message_ids(&data_path, &options).map_err(StartError::Load)?;
+    let port = |listener: &Option<Listener>| listener.as_ref().and_then(Listener::port);
+    options.live.set_ports(
+        port(&listeners.tcp).unwrap_or_default(),
+        port(&listeners.http).unwrap_or_default(),
+    );
     let gossip = start_gossip(&options, &listeners, &hostname).await?;
     let link = ClusterLink::new(gossip.clone());
     let registry = Registry::new(data_path, registry_options(&options), clock, ids, link);

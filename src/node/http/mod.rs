@@ -8,6 +8,8 @@ mod lookup;
 mod publish;
 mod stats;
 mod status;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::Arc;
@@ -28,9 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves nsqd's API, and the cluster view beside it, until `stop`.
 pub(crate) async fn serve(listener: Listener, node: Arc<Node>, stop: watch::Receiver<bool>) {
-    let cluster = GossipLookup::new(node.registry.cluster().clone());
-    let view = grapevine_admin::lookup::view(Arc::new(cluster));
-    accept_until(listener, nsqd_routes(node).merge(view), stop).await;
+    accept_until(listener, nsqd_api(node), stop).await;
 }
 
 /// Serves nsqlookupd's API until `stop`.
@@ -40,8 +40,9 @@ pub(crate) async fn serve_lookup(listener: Listener, node: Arc<Node>, stop: watc
 }
 
 /// Source: `newHTTPServer`, nsqd/http.go (nsq 3103474b).
-fn nsqd_routes(node: Arc<Node>) -> Api {
-    Routes::default()
+fn nsqd_api(node: Arc<Node>) -> Api {
+    let cluster = GossipLookup::new(node.registry.cluster().clone());
+    let routes = Routes::default()
         .get("/ping", status::ping)
         .get("/info", status::info)
         .get("/stats", stats::stats)
@@ -58,8 +59,8 @@ fn nsqd_routes(node: Arc<Node>) -> Api {
         .post("/channel/pause", topics::pause_channel)
         .post("/channel/unpause", topics::unpause_channel)
         .get("/config/{opt}", config::show)
-        .put("/config/{opt}", config::change)
-        .with_state(node)
+        .put("/config/{opt}", config::change);
+    routes.with_state(node).merge(grapevine_admin::lookup::view(Arc::new(cluster)))
 }
 
 /// Accepts connections until `stop`, then waits for the answers under way.
