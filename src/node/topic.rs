@@ -222,6 +222,9 @@ impl Topic {
         };
         self.channel_deleted(channel);
         close_all(deleted);
+        if self.name.is_ephemeral() && self.core.lock().channel_names().next().is_none() {
+            self.registry.ended(self);
+        }
         true
     }
 
