@@ -26,6 +26,9 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
 /// Time between two rows of the table.
 const ROW_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Until every node has heard that no messages are wanted.
+const BREAK_DELAY: Duration = Duration::from_millis(300);
+
 /// A change of the cluster that is not visible by then has failed.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,7 @@ pub(super) async fn run(nodes: &mut [LocalNode], duration: Duration) -> io::Resu
     let name = show.nodes[victim].name.clone();
     show.say(&format!("the consumer takes a break; {name} takes {BATCH_LEN} messages more"));
     ready.send_replace(false);
+    tokio::time::sleep(BREAK_DELAY).await;
     let batch = show.tally.next_batch();
     Client::connect(show.nodes[victim].tcp()).await?.publish_batch(TOPIC, &batch).await?;
     show.tally.acknowledged(victim, &batch);
@@ -136,8 +140,8 @@ impl Show<'_> {
         println!(
             "\nMessages go in through one node after the other. A consumer asks any node who has \
              the\ntopic, and reads from all of them. The right half is what each node answers.\n\n\
-             \x20time  acknowledged, through      consumed   nodes in /lookup?topic={TOPIC} of\n\
-             {:<42}{}",
+             \x20time  published through                consumed   nodes in /lookup?topic={TOPIC} of\n\
+             {:<54}{}",
             "",
             names.join("").trim_end()
         );
@@ -200,14 +204,14 @@ impl Show<'_> {
         let through = self.tally.take_row();
         let through: Vec<_> = through
             .iter()
-            .map(|(node, count)| format!("{} +{count}", self.nodes[*node].name))
+            .map(|(node, count)| format!("{} {count}", self.nodes[*node].name))
             .collect();
         let views: Vec<_> = views.iter().map(|view| format!("{:<11}", show_view(view))).collect();
         println!(
-            "{:4.0}s  {:>6}  {:<19} {:>8}   {}",
+            "{:4.0}s {:>7}  {:<28} {:>8}   {}",
             secs(elapsed),
             self.tally.acknowledged_count(),
-            through.join(" "),
+            through.join(", "),
             self.tally.consumed_count(),
             views.join("").trim_end()
         );
@@ -223,7 +227,12 @@ impl Show<'_> {
     }
 
     async fn view(&self, node: &LocalNode) -> View {
-        let answer = http::get_json(node.http(), &format!("/lookup?topic={TOPIC}")).await.ok()?;
+        let answer = http::get_json(node.http(), &format!("/lookup?topic={TOPIC}")).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Vec::new()),
+            Err(_) => return None,
+        };
         let ports = answer["producers"].as_array()?.iter().map(|it| it["tcp_port"].as_u64());
         let index = |port: Option<u64>| {
             self.nodes.iter().position(|node| Some(u64::from(node.ports.tcp)) == port)

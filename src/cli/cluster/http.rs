@@ -18,7 +18,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// No connection, no answer in time, a status other than 200, or no JSON.
+/// No connection, no answer in time, a status other than 200 (404 is [`io::ErrorKind::NotFound`]), or
+/// no JSON.
 pub(super) async fn get_json(address: SocketAddr, path: &str) -> io::Result<Value> {
     let answer = tokio::time::timeout(ANSWER_TIME_MAX, get(address, path)).await??;
     Ok(serde_json::from_slice(body(&answer)?)?)
@@ -42,11 +43,14 @@ fn body(answer: &[u8]) -> io::Result<&[u8]> {
     };
     let (head, rest) = answer.split_at(head_len + 4);
     let status = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    if status != b"200" {
-        let status = String::from_utf8_lossy(status);
-        return Err(io::Error::other(format!("HTTP status {status}")));
+    match status {
+        b"200" => Ok(rest),
+        b"404" => Err(io::Error::from(io::ErrorKind::NotFound)),
+        other => {
+            let status = String::from_utf8_lossy(other);
+            Err(io::Error::other(format!("HTTP status {status}")))
+        }
     }
-    Ok(rest)
 }
 
 #[cfg(test)]
