@@ -1,1 +1,10 @@
-//! The node from outside: wire, HTTP, cluster and foreign clients.
+//! The node from outside: wire, HTTP, flags, restarts, cluster and foreign clients.
+
+mod cluster;
+mod flags;
+mod http;
+mod interop;
+mod restart;
+mod support;
+mod tidy;
+mod wire;

@@ -1,0 +1,17 @@
+//! What the tests share: server processes, raw clients, a tiny HTTP client, waiting.
+//!
+//! `GRAPEVINE_TEST_SERVER` replaces the program under test, e.g. by the path of a stock nsqd, to
+//! check the helpers and the wire tests themselves against the reference.
+
+mod client;
+mod cluster;
+mod http;
+mod node;
+mod ports;
+mod wait;
+
+pub(crate) use client::{Frame, RawClient, message_body_of, mpub_body};
+pub(crate) use cluster::Cluster;
+pub(crate) use http::{Response, get, post, request};
+pub(crate) use node::{Nsqd, Outcome, is_reference, run_to_exit, server_command};
+pub(crate) use wait::{eventually, for_a_while};
