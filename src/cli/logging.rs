@@ -2,7 +2,6 @@
 //! `<log-prefix>YYYY/MM/DD HH:MM:SS.uuuuuu LEVEL: phrase key=value ...`, in local time.
 
 use std::fmt::{Debug, Write as _};
-use std::io::Write as _;
 use std::sync::Arc;
 
 use jiff::Zoned;
@@ -14,6 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::terminal;
 use crate::config::{Live, LogLevel, Options};
 
 /// Our own crates start with this; those of others speak only when something is wrong.
@@ -21,10 +21,20 @@ const OWN_TARGET: &str = "grapevine";
 
 /// Sends everything logged from now on to stderr. The level follows [`Live::set_log_level`].
 pub(super) fn install(options: &Options) {
+    log_panics(options.log_prefix.clone());
     let log = Log { prefix: options.log_prefix.clone(), live: Arc::clone(&options.live) };
     let subscriber = tracing_subscriber::registry().with(log);
     // An error means somebody else has installed a log before: tests in one process do.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Panics are defects; they are logged in the same format as everything else, on one line.
+fn log_panics(prefix: String) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let what = panic.payload_as_str().unwrap_or("no text").replace(char::is_control, " ");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        write_line(&format!("{} ERROR: panic at {place}: {what}", head(&prefix)));
+    }));
 }
 
 /// Writes why the program ends. Shown at every log level.
@@ -126,7 +136,7 @@ fn head(prefix: &str) -> String {
 fn write_line(line: &str) {
     // One write, so that lines of several processes on one terminal do not mix. A closed stderr
     // must not end the node.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    terminal::err(&format!("{line}\n"));
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {

@@ -4,6 +4,7 @@ mod cluster;
 mod logging;
 mod nsqd;
 mod parent;
+mod terminal;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,7 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         match arg.into_string() {
             Ok(word) => words.push(word),
             Err(arg) => {
-                eprintln!("{} is not UTF-8", arg.to_string_lossy());
+                terminal::err(&format!("{} is not UTF-8\n", arg.to_string_lossy()));
                 return ExitCode::from(EXIT_USAGE);
             }
         }
@@ -55,19 +56,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("nsqd") => nsqd::main(words),
         Some("cluster") => cluster::main(words),
         Some("help" | "-h" | "-help" | "--help") => {
-            print!("{USAGE}");
+            terminal::out(USAGE);
             ExitCode::SUCCESS
         }
         Some("version" | "-version" | "--version" | "-V") => {
-            println!("grapevine v{} (nsqd v{VERSION})", env!("CARGO_PKG_VERSION"));
+            let own = env!("CARGO_PKG_VERSION");
+            terminal::out(&format!("grapevine v{own} (nsqd v{VERSION})\n"));
             ExitCode::SUCCESS
         }
         Some(unknown) => {
-            eprintln!("grapevine: there is no command {unknown:?}\n\n{USAGE}");
+            terminal::err(&format!("grapevine: there is no command {unknown:?}\n\n{USAGE}"));
             ExitCode::from(EXIT_USAGE)
         }
         None => {
-            eprint!("{USAGE}");
+            terminal::err(USAGE);
             ExitCode::from(EXIT_USAGE)
         }
     }

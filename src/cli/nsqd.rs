@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use grapevine_protocol::VERSION;
 
-use super::{EXIT_FAILURE, EXIT_USAGE, logging};
+use super::{EXIT_FAILURE, EXIT_USAGE, logging, terminal};
 use crate::config::{Invocation, Options, OptionsError};
 
 /// Runs a node until SIGINT or SIGTERM; `args` are the flags.
@@ -12,15 +12,15 @@ pub(super) fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
     match Options::parse_like_go(args) {
         Ok(Invocation::Run(options)) => run(*options),
         Ok(Invocation::Help) => {
-            eprint!("{}", Options::usage());
+            terminal::err(&Options::usage());
             ExitCode::SUCCESS
         }
         Ok(Invocation::Version) => {
-            println!("nsqd v{VERSION} (built w/rust)");
+            terminal::out(&format!("nsqd v{VERSION} (built w/rust)\n"));
             ExitCode::SUCCESS
         }
         Err(OptionsError::Usage(error)) => {
-            eprint!("{error}\n{}", Options::usage());
+            terminal::err(&format!("{error}\n{}", Options::usage()));
             ExitCode::from(EXIT_USAGE)
         }
         Err(OptionsError::Fatal { log_prefix, reason }) => {
@@ -40,6 +40,7 @@ fn run(options: Options) -> ExitCode {
         logging::fatal(&prefix, &format!("failed to instantiate nsqd - {reason}"));
         ExitCode::from(EXIT_FAILURE)
     };
+    raise_file_limit();
     // One worker per core is tokio's default.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
@@ -49,5 +50,15 @@ fn run(options: Options) -> ExitCode {
     match runtime.block_on(crate::node::run(std::sync::Arc::new(options))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
+    }
+}
+
+/// Allows as many open files as the system lets us, as Go programs do: every client is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -1,5 +1,7 @@
 //! Nodes of a throw-away cluster end with the program that started them.
 
+use super::terminal;
+
 /// Holds the process id of the program that started this one and that it must not outlive.
 const PARENT_VARIABLE: &str = "GRAPEVINE_PARENT_PID";
 
@@ -18,12 +20,12 @@ pub(super) fn watch() {
     if let Err(error) =
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
     {
-        eprintln!("cannot ask to end with the parent: {error}");
+        terminal::err(&format!("cannot ask to end with the parent: {error}\n"));
     }
     // The parent may have ended before we asked.
     let current = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
     if current.map(|pid| pid.to_string()) != Some(parent) {
-        eprintln!("the program that started this node is gone");
+        terminal::err("the program that started this node is gone\n");
         std::process::exit(1);
     }
 }

@@ -16,6 +16,7 @@ use self::consumer::Consumer;
 use self::tally::{BATCH_LEN, Tally};
 use super::http;
 use super::local_node::LocalNode;
+use crate::cli::terminal;
 
 const TOPIC: &str = "demo";
 const CHANNEL: &str = "readers";
@@ -137,19 +138,19 @@ struct Show<'a> {
 impl Show<'_> {
     fn header(&self) {
         let names: Vec<_> = self.nodes.iter().map(|node| format!("{:<11}", node.name)).collect();
-        println!(
+        terminal::out(&format!(
             "\nMessages go in through one node after the other. A consumer asks any node who has \
              the\ntopic, and reads from all of them. The right half is what each node answers.\n\n\
              \x20time  published through                consumed   nodes in /lookup?topic={TOPIC} of\n\
-             {:<54}{}",
+             {:<54}{}\n",
             "",
             names.join("").trim_end()
-        );
+        ));
     }
 
     /// A line between the rows.
     fn say(&self, what: &str) {
-        println!("{:4.0}s  -- {what}", secs(self.started.elapsed()));
+        terminal::out(&format!("{:4.0}s  -- {what}\n", secs(self.started.elapsed())));
     }
 
     /// Shows rows for this long.
@@ -207,14 +208,14 @@ impl Show<'_> {
             .map(|(node, count)| format!("{} {count}", self.nodes[*node].name))
             .collect();
         let views: Vec<_> = views.iter().map(|view| format!("{:<11}", show_view(view))).collect();
-        println!(
-            "{:4.0}s {:>7}  {:<28} {:>8}   {}",
+        terminal::out(&format!(
+            "{:4.0}s {:>7}  {:<28} {:>8}   {}\n",
             secs(elapsed),
             self.tally.acknowledged_count(),
             through.join(", "),
             self.tally.consumed_count(),
             views.join("").trim_end()
-        );
+        ));
     }
 
     /// What each node's `/lookup` answers now.
@@ -246,19 +247,19 @@ impl Show<'_> {
     fn summary(&self, name: &str, hidden: Duration, back: Duration) -> io::Result<bool> {
         let tally = &self.tally;
         let missing = tally.missing();
-        println!(
+        terminal::out(&format!(
             "\n{name} was gone from every /lookup {:.1} s after kill -9, and back {:.1} s after its \
-             start.\n{} messages were acknowledged, {} of them consumed, {} came twice.",
+             start.\n{} messages were acknowledged, {} of them consumed, {} came twice.\n",
             secs(hidden),
             secs(back),
             tally.acknowledged_count(),
             tally.acknowledged_count() - missing,
             tally.repeated_count()
-        );
+        ));
         if missing == 0 {
-            println!("Nothing was lost.");
+            terminal::out("Nothing was lost.\n");
         } else {
-            println!("LOST: {missing} messages.");
+            terminal::out(&format!("LOST: {missing} messages.\n"));
         }
         Ok(missing == 0)
     }

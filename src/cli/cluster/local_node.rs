@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
 use super::ports;
-use crate::cli::parent;
+use crate::cli::{parent, terminal};
 
 /// A node that has not stopped by then is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -123,16 +123,19 @@ impl LocalNode {
         match ended {
             Ok(Ok(status)) if status.success() => true,
             Ok(Ok(status)) => {
-                eprintln!("{} ended with {status}", self.name);
+                terminal::err(&format!("{} ended with {status}\n", self.name));
                 self.show_log();
                 false
             }
             Ok(Err(error)) => {
-                eprintln!("{}: {error}", self.name);
+                terminal::err(&format!("{}: {error}\n", self.name));
                 false
             }
             Err(_) => {
-                eprintln!("{} did not stop within {STOP_MAX:?} and is killed", self.name);
+                terminal::err(&format!(
+                    "{} did not stop within {STOP_MAX:?} and is killed\n",
+                    self.name
+                ));
                 self.show_log();
                 // Dropping the child kills it.
                 false
@@ -155,9 +158,9 @@ impl LocalNode {
     pub(super) fn show_log(&self) {
         let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        eprintln!("last lines of {}:", self.log_path().display());
+        terminal::err(&format!("last lines of {}:\n", self.log_path().display()));
         for line in &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..] {
-            eprintln!("  {line}");
+            terminal::err(&format!("  {line}\n"));
         }
     }
 

@@ -13,7 +13,7 @@ use clap::{ArgAction, CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::local_node::LocalNode;
-use super::{EXIT_FAILURE, EXIT_USAGE};
+use super::{EXIT_FAILURE, EXIT_USAGE, terminal};
 use crate::config::go_flags::{self, Words};
 use crate::config::values::{boolean, count, duration};
 
@@ -50,13 +50,13 @@ impl Flags {
     fn read(args: impl IntoIterator<Item = String>) -> Result<Self, ExitCode> {
         let usage = || go_flags::usage(&Self::command());
         let mistake = |message: &str| {
-            eprint!("{message}\n{}", usage());
+            terminal::err(&format!("{message}\n{}", usage()));
             ExitCode::from(EXIT_USAGE)
         };
         let words = Words::split(&Self::command(), args).map_err(|e| mistake(&e.to_string()))?;
         let flags: Self = go_flags::values(&words.flags).map_err(|e| mistake(&e.to_string()))?;
         if words.is_help {
-            eprint!("{}", usage());
+            terminal::err(&usage());
             return Err(ExitCode::SUCCESS);
         }
         if let Some(word) = words.rest.first() {
@@ -85,7 +85,7 @@ pub(super) fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILURE),
         Err(error) => {
-            eprintln!("grapevine cluster: {error}");
+            terminal::err(&format!("grapevine cluster: {error}\n"));
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -104,16 +104,16 @@ async fn run(flags: &Flags) -> io::Result<bool> {
             node.start()?;
         }
         let formed_after = wait_until_formed(&mut nodes).await?;
-        println!(
-            "{node_count} nodes are up; each knew all others after {:.1} s. Their files are in {}",
+        terminal::out(&format!(
+            "{node_count} nodes are up; each knew all others after {:.1} s. Their files are in {}\n",
             formed_after.as_secs_f64(),
             folder.path().display()
-        );
-        print!("\n{}", table(&nodes));
+        ));
+        terminal::out(&format!("\n{}", table(&nodes)));
         if flags.demo {
             return demo::run(&mut nodes, flags.duration).await;
         }
-        print!("{}", hints(&nodes));
+        terminal::out(&hints(&nodes));
         std::future::pending().await
     };
     let outcome = tokio::select! {
