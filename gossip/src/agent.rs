@@ -1,19 +1,41 @@
 //! The task that runs gossip, and the handle the rest of the node holds.
 
-use std::net::SocketAddr;
+mod driver;
+mod state;
+mod stream;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grapevine_protocol::Moment;
 use parking_lot::Mutex;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Notify, watch};
 
 use crate::NodeId;
 use crate::catalogue::Catalogue;
+use crate::cluster::{Boot, Cluster, Input, Output};
+use crate::config::Timings;
+use crate::message::Liveness;
 use crate::producer::Producer;
 use crate::registrar::{Now, Registrar};
 use crate::section::ProducerId;
 use crate::view::LookupView;
+
+use driver::Driver;
+use state::State;
+
+/// How long [`Handle::leave`] waits at most.
+const LEAVE_MAX: Duration = Duration::from_millis(1500);
+
+/// Attempts to find a port that is free for both UDP and TCP.
+const BIND_TRIES_MAX: u32 = 16;
+
+/// Receive buffer of the UDP socket: some hundred datagrams while the process is busy elsewhere.
+const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// What a node's gossip needs to know.
 #[derive(Clone, Debug)]
@@ -109,33 +131,155 @@ pub struct MemberStats {
 /// [`StartError`] if the address or a state file cannot be used.
 pub async fn start(config: Config) -> Result<Handle, StartError> {
     let started = Instant::now();
-    let me = NodeId(1);
-    let shared = Shared {
-        core: Mutex::new(Core {
-            catalogue: Catalogue::new(me, 1),
-            registrar: Registrar::new(config.inactive_producer_timeout),
-        }),
+    let state = State::new(config.state_dir.clone());
+    let (socket, listener, bound) = bind(config.bind)
+        .await
+        .map_err(|source| StartError::Bind { address: config.bind, source })?;
+    let addr = advertised(&config, bound).await;
+    let node = state.node(rand::random())?;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let epoch = state.next_epoch(u64::try_from(wall.as_millis()).unwrap_or(0))?;
+    let boot = Boot {
+        node,
+        epoch,
+        addr,
+        seeds: config.seeds.len(),
+        peers: state.peers(),
+        cluster_name: config.cluster_name,
+        timings: Timings::default(),
+        inactive_producer_timeout: config.inactive_producer_timeout,
+        tombstone_lifetime: config.tombstone_lifetime,
+        seed: rand::random(),
+    };
+    tracing::info!(%node, epoch, address = %addr, bound = %bound, "gossip");
+    let shared = Arc::new(Shared {
+        cluster: Mutex::new(Cluster::new(boot, now_since(started))),
         view: Arc::new(LookupView::new(started)),
         started,
-        local_address: config.bind,
-    };
-    let handle = Handle { shared: Arc::new(shared) };
+        local_address: addr,
+        poked: Notify::new(),
+        synced: watch::Sender::new(false),
+        left: watch::Sender::new(false),
+    });
+    let handle = Handle { shared: Arc::clone(&shared) };
     handle.set_producer_info(config.producer);
+    tokio::spawn(Driver::new(shared, socket, listener, config.seeds, state).run());
     Ok(handle)
 }
 
-#[derive(Debug)]
-struct Core {
-    catalogue: Catalogue,
-    registrar: Registrar,
+/// Binds UDP and TCP to the same port.
+async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener, SocketAddr)> {
+    let mut tries = 0;
+    loop {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        match UdpSocket::bind(bound).await {
+            Ok(socket) => {
+                let reference = socket2::SockRef::from(&socket);
+                if let Err(error) = reference.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
+                    tracing::debug!(%error, "receive buffer");
+                }
+                return Ok((socket, listener, bound));
+            }
+            Err(error) if address.port() != 0 || tries >= BIND_TRIES_MAX => return Err(error),
+            Err(_) => tries += 1,
+        }
+    }
+}
+
+/// The address others reach this node at: as configured, or as bound, or, if that is every
+/// address, the one this machine would speak to its seeds from.
+async fn advertised(config: &Config, bound: SocketAddr) -> SocketAddr {
+    if let Some(mut addr) = config.advertise {
+        if addr.port() == 0 {
+            addr.set_port(bound.port());
+        }
+        return addr;
+    }
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let mut targets = Vec::new();
+    for seed in &config.seeds {
+        if let Ok(addrs) = tokio::net::lookup_host(seed).await {
+            targets.extend(addrs.filter(|addr| addr.is_ipv4() == bound.is_ipv4()));
+        }
+    }
+    // Addresses for documentation, which nobody has: connecting UDP sends nothing, it only asks
+    // for the route out of this machine.
+    let (outside, any, loopback): (IpAddr, IpAddr, IpAddr) = if bound.is_ipv4() {
+        let outside = Ipv4Addr::new(192, 0, 2, 1);
+        (outside.into(), Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into())
+    } else {
+        let outside = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        (outside.into(), Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into())
+    };
+    targets.push((outside, 9).into());
+    for target in targets {
+        let source = async {
+            let socket = UdpSocket::bind((any, 0)).await?;
+            socket.connect(target).await?;
+            socket.local_addr()
+        };
+        if let Ok(source) = source.await
+            && !source.ip().is_unspecified()
+        {
+            return (source.ip(), bound.port()).into();
+        }
+    }
+    (loopback, bound.port()).into()
+}
+
+fn now_since(started: Instant) -> Now {
+    let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { at: Moment(nanos), wall_ns: i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX) }
 }
 
 #[derive(Debug)]
 struct Shared {
-    core: Mutex<Core>,
+    /// The core. Locked for one call at a time, never across I/O.
+    cluster: Mutex<Cluster>,
     view: Arc<LookupView>,
     started: Instant,
     local_address: SocketAddr,
+    /// A handle did something the task should look at.
+    poked: Notify,
+    synced: watch::Sender<bool>,
+    left: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn handle(&self, input: Input<'_>) {
+        let mut cluster = self.cluster.lock();
+        cluster.handle(now_since(self.started), input);
+        cluster.publish(&self.view);
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        let mut cluster = self.cluster.lock();
+        std::iter::from_fn(|| cluster.poll()).collect()
+    }
+
+    fn next_wake(&self) -> tokio::time::Instant {
+        /// When the core has nothing to wait for, the task looks again this often.
+        const IDLE: u64 = 60;
+        let wake = self.cluster.lock().next_wake();
+        let at = wake.map_or_else(
+            || Instant::now() + Duration::from_secs(IDLE),
+            |at| self.started + Duration::from_nanos(at.as_nanos()),
+        );
+        at.into()
+    }
+
+    fn is_left(&self) -> bool {
+        *self.left.borrow()
+    }
+
+    fn gossips_beyond_loopback(&self) -> bool {
+        let cluster = self.cluster.lock();
+        cluster.membership().active().values().any(|member| !member.addr.ip().is_loopback())
+    }
 }
 
 /// A node's voice in the cluster, and its ear.
@@ -150,28 +294,27 @@ pub struct Handle {
 impl Handle {
     /// This nsqd has a topic.
     pub fn topic_created(&self, topic: &str) {
-        self.act(|core, now| {
-            core.registrar.register(&mut core.catalogue, ProducerId::NSQD, topic, None, now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.register(catalogue, ProducerId::NSQD, topic, None, now.at);
         });
     }
 
     /// This nsqd no longer has a topic, nor any channel of it.
     pub fn topic_deleted(&self, topic: &str) {
-        self.act(|core, now| core.registrar.deleted(&mut core.catalogue, topic, None, now.at));
+        self.act(|registrar, catalogue, now| registrar.deleted(catalogue, topic, None, now.at));
     }
 
     /// This nsqd has a channel (and its topic).
     pub fn channel_created(&self, topic: &str, channel: &str) {
-        self.act(|core, now| {
-            let catalogue = &mut core.catalogue;
-            core.registrar.register(catalogue, ProducerId::NSQD, topic, Some(channel), now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.register(catalogue, ProducerId::NSQD, topic, Some(channel), now.at);
         });
     }
 
     /// This nsqd no longer has a channel.
     pub fn channel_deleted(&self, topic: &str, channel: &str) {
-        self.act(|core, now| {
-            core.registrar.deleted(&mut core.catalogue, topic, Some(channel), now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.deleted(catalogue, topic, Some(channel), now.at);
         });
     }
 
@@ -180,7 +323,7 @@ impl Handle {
         if producer.remote_address.is_empty() {
             producer.remote_address = self.local_address().to_string();
         }
-        self.act(|core, now| core.registrar.set_own_producer(&mut core.catalogue, producer, now));
+        self.act(|registrar, catalogue, now| registrar.set_own_producer(catalogue, producer, now));
     }
 
     /// The cluster as this node sees it.
@@ -194,33 +337,40 @@ impl Handle {
     }
 
     /// Resolves when this node has the cluster's state from one of its seeds, or has no seeds.
-    pub async fn first_sync(&self) {}
+    pub async fn first_sync(&self) {
+        // An error means that the task has ended, so there is nothing left to wait for.
+        let _ = self.shared.synced.subscribe().wait_for(|is_synced| *is_synced).await;
+    }
 
     /// Tells everyone that this node leaves and waits until they can know: at most 1.5 s.
-    pub async fn leave(&self) {}
+    pub async fn leave(&self) {
+        self.shared.cluster.lock().leave(now_since(self.shared.started));
+        self.shared.poked.notify_one();
+        let mut left = self.shared.left.subscribe();
+        let _ = tokio::time::timeout(LEAVE_MAX, left.wait_for(|is_left| *is_left)).await;
+    }
 
     /// `/topic/create` and `/channel/create` of the lookup API.
     pub fn create_name(&self, topic: &str, channel: Option<&str>) {
-        self.act(|core, now| {
-            core.registrar.create_name(&mut core.catalogue, topic, channel, now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.create_name(catalogue, topic, channel, now.at);
         });
     }
 
     /// `/topic/delete` of the lookup API: the topic's name and every registration, on all nodes.
     pub fn delete_topic_registrations(&self, topic: &str) {
-        self.act(|core, now| {
-            core.registrar.delete_registrations(&mut core.catalogue, topic, None, now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.delete_registrations(catalogue, topic, None, now.at);
         });
     }
 
     /// `/channel/delete` of the lookup API. False if nobody knows the channel.
     pub fn delete_channel_registrations(&self, topic: &str, channel: &str) -> bool {
-        self.act(|core, now| {
-            let row = core.catalogue.row(topic);
+        self.act(|registrar, catalogue, now| {
+            let row = catalogue.row(topic);
             let is_known = row.is_some_and(|row| row.channels().any(|name| name == channel));
             if is_known {
-                let catalogue = &mut core.catalogue;
-                core.registrar.delete_registrations(catalogue, topic, Some(channel), now.at);
+                registrar.delete_registrations(catalogue, topic, Some(channel), now.at);
             }
             is_known
         })
@@ -228,50 +378,71 @@ impl Handle {
 
     /// `/topic/tombstone` of the lookup API; `node` is `broadcast_address:http_port`.
     pub fn tombstone(&self, topic: &str, node: &str) {
-        self.act(|core, now| core.registrar.tombstone(&mut core.catalogue, topic, node, now));
+        self.act(|registrar, catalogue, now| registrar.tombstone(catalogue, topic, node, now));
     }
 
     /// An nsqd identified itself by nsqlookupd's TCP protocol.
     pub fn producer_connected(&self, producer: Producer) -> ProducerId {
-        self.act(|core, now| core.registrar.connected(&mut core.catalogue, producer, now))
+        self.act(|registrar, catalogue, now| registrar.connected(catalogue, producer, now))
     }
 
     /// `REGISTER`.
     pub fn producer_register(&self, producer: ProducerId, topic: &str, channel: Option<&str>) {
-        self.act(|core, now| {
-            core.registrar.register(&mut core.catalogue, producer, topic, channel, now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.register(catalogue, producer, topic, channel, now.at);
         });
     }
 
     /// `UNREGISTER`.
     pub fn producer_unregister(&self, producer: ProducerId, topic: &str, channel: Option<&str>) {
-        self.act(|core, now| {
-            core.registrar.unregister(&mut core.catalogue, producer, topic, channel, now.at);
+        self.act(|registrar, catalogue, now| {
+            registrar.unregister(catalogue, producer, topic, channel, now.at);
         });
     }
 
     /// `PING`.
     pub fn producer_seen(&self, producer: ProducerId) {
-        self.act(|core, now| core.registrar.seen(&mut core.catalogue, producer, now));
+        self.act(|registrar, catalogue, now| registrar.seen(catalogue, producer, now));
     }
 
     /// The connection of a foreign nsqd ended.
     pub fn producer_gone(&self, producer: ProducerId) {
-        self.act(|core, now| core.registrar.gone(&mut core.catalogue, producer, now.at));
+        self.act(|registrar, catalogue, now| registrar.gone(catalogue, producer, now.at));
     }
 
     /// Members and counters.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let cluster = self.shared.cluster.lock();
+        let (membership, catalogue) = (cluster.membership(), cluster.catalogue());
+        let me = membership.me();
+        let members = membership.states().into_iter().map(|member| MemberStats {
+            node: member.identity.node,
+            address: member.identity.addr,
+            state: match member.liveness {
+                Liveness::Alive => "alive",
+                Liveness::Suspect => "suspect",
+                Liveness::Down if membership.left().contains_key(&member.identity.node) => "left",
+                Liveness::Down => "down",
+            },
+            epoch: member.identity.epoch,
+            version: catalogue.section(member.identity.node).map_or(0, |section| section.ver),
+        });
+        Stats {
+            node: me.node,
+            epoch: me.epoch,
+            members: members.collect(),
+            counters: cluster.counters().iter().map(|(&name, &count)| (name, count)).collect(),
+        }
     }
 
-    fn act<T>(&self, what: impl FnOnce(&mut Core, Now) -> T) -> T {
-        let nanos = u64::try_from(self.shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ns = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
-        let mut core = self.shared.core.lock();
-        let result = what(&mut core, Now { at: Moment(nanos), wall_ns });
-        core.catalogue.publish(&self.shared.view);
+    /// Lets `what` write, and shows the effect in this node's own answers before returning.
+    fn act<T>(&self, what: impl FnOnce(&mut Registrar, &mut Catalogue, Now) -> T) -> T {
+        let now = now_since(self.shared.started);
+        let mut cluster = self.shared.cluster.lock();
+        let result = cluster.local(now, |registrar, catalogue| what(registrar, catalogue, now));
+        cluster.publish(&self.shared.view);
+        drop(cluster);
+        self.shared.poked.notify_one();
         result
     }
 }

@@ -53,6 +53,8 @@ pub struct Catalogue {
     owners_of: BTreeMap<Name, BTreeSet<NodeId>>,
     /// Own deletions by time, to be forgotten after [`DELETION_KEPT`].
     graves: VecDeque<(Moment, u64)>,
+    /// Own tombstones by time: when, which version of which key.
+    tombstones: VecDeque<(Moment, u64, Key)>,
     wishes: Wishes,
     dirty_topics: BTreeSet<Name>,
     dirty_producers: bool,
@@ -67,6 +69,7 @@ impl Catalogue {
             replicas: BTreeMap::new(),
             owners_of: BTreeMap::new(),
             graves: VecDeque::new(),
+            tombstones: VecDeque::new(),
             wishes: Wishes::default(),
             dirty_topics: BTreeSet::new(),
             dirty_producers: false,
@@ -101,6 +104,16 @@ impl Catalogue {
         self.replicas.iter().map(|(&node, replica)| (node, replica))
     }
 
+    /// How long a tombstone hides a producer.
+    pub fn set_tombstone_lifetime(&mut self, lifetime: Duration) {
+        self.wishes.tombstone_lifetime = lifetime;
+    }
+
+    /// Wishes not yet seen fulfilled, for reading.
+    pub fn wishes_ref(&self) -> &Wishes {
+        &self.wishes
+    }
+
     /// Wishes not yet seen fulfilled.
     pub fn wishes(&mut self) -> &mut Wishes {
         &mut self.wishes
@@ -114,11 +127,15 @@ impl Catalogue {
     /// Writes a key of this node's own section. False if that changes nothing.
     pub fn write(&mut self, key: Key, value: Option<Value>, now: Moment) -> bool {
         let is_deletion = value.is_none();
+        let is_tombstone = matches!(value, Some(Value::Registered { tombstoned_at_ns: Some(_) }));
         if !self.own.write(key.clone(), value) {
             return false;
         }
         if is_deletion {
             self.graves.push_back((now, self.own.ver));
+        }
+        if is_tombstone {
+            self.tombstones.push_back((now, self.own.ver, key.clone()));
         }
         self.changed(self.me, std::slice::from_ref(&key));
         true
@@ -183,6 +200,7 @@ impl Catalogue {
         if floor > 0 {
             self.own.forget_deletions(floor);
         }
+        self.end_tombstones(now);
         let mut detached: Vec<(Moment, NodeId, usize)> = self
             .replicas
             .iter()
@@ -198,6 +216,17 @@ impl Catalogue {
         }
         for topic in self.wishes.expire(now) {
             self.dirty_topics.insert(topic);
+        }
+    }
+
+    fn end_tombstones(&mut self, now: Moment) {
+        while let Some((at, ..)) = self.tombstones.front()
+            && now.since(*at) >= self.wishes.tombstone_lifetime
+            && let Some((_, ver, key)) = self.tombstones.pop_front()
+        {
+            if self.own.entry(&key).is_some_and(|entry| entry.ver == ver) {
+                self.write(key, Some(Value::REGISTERED), now);
+            }
         }
     }
 

@@ -5,9 +5,18 @@
 
 pub mod agent;
 pub mod catalogue;
+pub mod cluster;
+pub mod codec;
+pub mod config;
+pub mod envelope;
+pub mod identity;
+pub mod membership;
+pub mod message;
 pub mod producer;
 pub mod registrar;
+pub mod repair;
 pub mod section;
+pub mod spread;
 pub mod view;
 pub mod wish;
 

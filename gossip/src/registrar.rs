@@ -147,21 +147,6 @@ impl Registrar {
         }
     }
 
-    /// Ends tombstones of this node's own section that are older than `lifetime`.
-    pub fn end_tombstones(&self, catalogue: &mut Catalogue, lifetime: Duration, now: Now) {
-        let lifetime_ns = i64::try_from(lifetime.as_nanos()).unwrap_or(i64::MAX);
-        let over = |value: &Option<Value>| {
-            matches!(value, Some(Value::Registered { tombstoned_at_ns: Some(at) })
-                if now.wall_ns.saturating_sub(*at) >= lifetime_ns)
-        };
-        let live = catalogue.own().live();
-        let keys: Vec<Key> =
-            live.filter(|(_, entry)| over(&entry.value)).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            catalogue.write(key, Some(Value::REGISTERED), now.at);
-        }
-    }
-
     /// `/topic/create`, `/channel/create` of the lookup API: a name without a producer.
     pub fn create_name(
         &self,

@@ -1,0 +1,380 @@
+//! One node's gossip as a machine without I/O.
+//!
+//! The owner hands in what happened ([`Input`]), carries out what it asks ([`Output`]), sleeps
+//! until [`Cluster::next_wake`], and hands in [`Input::Wake`]. Nothing here reads a clock,
+//! draws randomness that is not seeded, or iterates a hashed map, so that a simulation runs the
+//! very same machine and the same seed gives the same run.
+
+mod datagrams;
+mod join;
+mod periodic;
+mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use grapevine_protocol::Moment;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::NodeId;
+use crate::catalogue::Catalogue;
+use crate::codec::encode;
+use crate::config::Timings;
+use crate::envelope::{Seal, Sender};
+use crate::identity::Identity;
+use crate::membership::{Change, Membership};
+use crate::message::{KIND_MESSAGE, KIND_SWIM, Message};
+use crate::registrar::{Now, Registrar};
+use crate::repair::Buckets;
+use crate::spread::Spread;
+
+use join::Join;
+use periodic::Periodic;
+use streams::Streams;
+
+pub use crate::registrar::Now as ClusterTime;
+
+/// What the core is told once.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// This node.
+    pub node: NodeId,
+    /// This start of its process; durable, and greater than any before.
+    pub epoch: u64,
+    /// Where others reach it.
+    pub addr: SocketAddr,
+    /// Number of seeds; their names are the owner's business.
+    pub seeds: usize,
+    /// Members of an earlier life, tried like seeds.
+    pub peers: Vec<SocketAddr>,
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// How often things happen.
+    pub timings: Timings,
+    /// `--inactive-producer-timeout`.
+    pub inactive_producer_timeout: std::time::Duration,
+    /// `--tombstone-lifetime`.
+    pub tombstone_lifetime: std::time::Duration,
+    /// Seed of everything random in here.
+    pub seed: u64,
+}
+
+/// A stream between two nodes. The core numbers those it opens from 0; whoever accepts one gives
+/// it a number from [`ConnId::ACCEPTED`] on.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId(pub u64);
+
+impl ConnId {
+    /// The first number of an accepted stream.
+    pub const ACCEPTED: u64 = 1 << 63;
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram came.
+    Datagram {
+        /// From where, as the network says.
+        from: SocketAddr,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// Somebody opened a stream.
+    Accepted(ConnId),
+    /// A stream that was asked for is open.
+    Connected(ConnId),
+    /// A frame came.
+    Frame(ConnId, &'a [u8]),
+    /// A stream ended, or could not be opened.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// The other machine answered that nothing listens there.
+        is_refused: bool,
+    },
+    /// The addresses behind a seed's name; empty if it has none now.
+    Resolved {
+        /// Index of the seed.
+        seed: usize,
+        /// Its addresses.
+        addrs: Vec<SocketAddr>,
+    },
+    /// The epoch is durable.
+    Persisted(u64),
+    /// It is time.
+    Wake,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Send a datagram.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Open a stream.
+    Connect {
+        /// Its number.
+        conn: ConnId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send a frame.
+    Write(ConnId, Vec<u8>),
+    /// Close a stream after what was written.
+    Close(ConnId),
+    /// Look up a seed.
+    Resolve(usize),
+    /// Make this epoch durable, then say [`Input::Persisted`].
+    Persist(u64),
+    /// Remember these members for the next start.
+    PersistPeers(Vec<SocketAddr>),
+    /// Something people or the rest of the node want to know.
+    Event(ClusterEvent),
+}
+
+/// What the rest of the node may want to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClusterEvent {
+    /// The cluster's state is here, or there was nobody to ask.
+    Synced,
+    /// A member came, or came back.
+    MemberUp(Identity),
+    /// A member is down.
+    MemberDown(Identity),
+    /// A member left.
+    MemberLeft(NodeId),
+    /// Goodbye is said.
+    Left,
+    /// Another process uses this node's id; gossip has stopped.
+    NodeIdConflict,
+}
+
+/// One node's gossip.
+#[derive(Debug)]
+pub struct Cluster {
+    membership: Membership,
+    catalogue: Catalogue,
+    registrar: Registrar,
+    spread: Spread,
+    buckets: Buckets,
+    streams: Streams,
+    join: Join,
+    periodic: Periodic,
+    pulls: BTreeMap<NodeId, datagrams::PullInFlight>,
+    boot: Boot,
+    seal: Seal,
+    counter: u64,
+    rng: Xoshiro256PlusPlus,
+    outputs: VecDeque<Output>,
+    counters: BTreeMap<&'static str, u64>,
+    exchanged_at: Option<Moment>,
+    /// When the own node id was last seen elsewhere.
+    conflicts: Vec<Moment>,
+    is_stopped: bool,
+}
+
+impl Cluster {
+    /// A node that has just started. `now` is the first moment it is told anything.
+    pub fn new(boot: Boot, now: Now) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(boot.seed);
+        let swim_rng = Xoshiro256PlusPlus::seed_from_u64(rng.random());
+        let seal = Seal::none(&boot.cluster_name);
+        let me = Identity { addr: boot.addr, node: boot.node, epoch: boot.epoch, renew: 0 };
+        let mut catalogue = Catalogue::new(boot.node, boot.epoch);
+        catalogue.set_tombstone_lifetime(boot.tombstone_lifetime);
+        let mut cluster = Self {
+            membership: Membership::new(me, &boot.timings, seal.hash_key(), swim_rng),
+            catalogue,
+            registrar: Registrar::new(boot.inactive_producer_timeout),
+            spread: Spread::default(),
+            buckets: Buckets::new(seal.hash_key()),
+            streams: Streams::default(),
+            join: Join::new(&boot),
+            periodic: Periodic::new(&boot.timings, now.at, &mut rng),
+            pulls: BTreeMap::new(),
+            boot,
+            seal,
+            counter: 0,
+            rng,
+            outputs: VecDeque::new(),
+            counters: BTreeMap::new(),
+            exchanged_at: None,
+            conflicts: Vec::new(),
+            is_stopped: false,
+        };
+        cluster.begin_join(now.at);
+        cluster
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        match input {
+            Input::Datagram { from, bytes } => self.handle_datagram(now.at, from, bytes),
+            Input::Accepted(conn) => self.accepted(now.at, conn),
+            Input::Connected(conn) => self.connected(now.at, conn),
+            Input::Frame(conn, bytes) => self.handle_frame(now.at, conn, bytes),
+            Input::Closed { conn, is_refused } => self.closed(now.at, conn, is_refused),
+            Input::Resolved { seed, addrs } => self.resolved(now.at, seed, addrs),
+            Input::Persisted(epoch) => self.epoch_persisted(now.at, epoch),
+            Input::Wake => self.handle_wake(now),
+        }
+        self.settle(now.at);
+    }
+
+    /// Something to be done; call until `None`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Wake`] is due.
+    pub fn next_wake(&self) -> Option<Moment> {
+        if self.is_stopped {
+            return None;
+        }
+        [
+            self.membership.next_wake(),
+            self.spread.next(),
+            self.join.next_wake(),
+            Some(self.periodic.next_wake()),
+            self.pulls.values().map(|pull| pull.retry_at).min(),
+            (!self.membership.active().is_empty())
+                .then(|| self.catalogue.wishes_ref().next_send())
+                .flatten(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Lets local facts be written into this node's own section.
+    pub fn local<T>(
+        &mut self,
+        now: Now,
+        what: impl FnOnce(&mut Registrar, &mut Catalogue) -> T,
+    ) -> T {
+        let before = self.catalogue.own().ver;
+        let result = what(&mut self.registrar, &mut self.catalogue);
+        self.own_changed(before, now.at);
+        self.settle(now.at);
+        result
+    }
+
+    /// Says goodbye. [`ClusterEvent::Left`] follows.
+    pub fn leave(&mut self, now: Now) {
+        self.begin_leave(now.at);
+        self.settle(now.at);
+    }
+
+    /// The catalogue, for reading.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Brings a view up to date.
+    pub fn publish(&mut self, view: &crate::view::LookupView) {
+        self.catalogue.publish(view);
+        if let Some(at) = self.exchanged_at.take() {
+            view.set_exchanged(at.as_nanos());
+        }
+    }
+
+    /// The members.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Counters by name.
+    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counters
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.counters.entry(name).or_default() += 1;
+    }
+
+    /// The own section went beyond `before`, if it did: tell others soon.
+    fn own_changed(&mut self, before: u64, now: Moment) {
+        if self.catalogue.own().ver > before && !self.membership.active().is_empty() {
+            let at = now + self.boot.timings.spread_delay;
+            self.spread.add(self.boot.node, before, at);
+        }
+    }
+
+    /// After every input: what membership found out goes to the catalogue, what foca wants sent
+    /// goes out.
+    fn settle(&mut self, now: Moment) {
+        for change in self.membership.take_changes() {
+            match change {
+                Change::Up(id) => {
+                    self.catalogue.member_up(id.node, id.epoch);
+                    self.event(ClusterEvent::MemberUp(id));
+                }
+                Change::Down(id) => {
+                    self.pulls.remove(&id.node);
+                    if self.membership.left().get(&id.node).is_some_and(|&e| e >= id.epoch) {
+                        self.catalogue.forget(id.node);
+                    } else {
+                        self.catalogue.member_down(id.node, now);
+                    }
+                    self.event(ClusterEvent::MemberDown(id));
+                }
+                Change::Replaced(id) => {
+                    self.pulls.remove(&id.node);
+                    self.catalogue.forget(id.node);
+                    self.event(ClusterEvent::MemberDown(id));
+                }
+            }
+        }
+        for identity in self.membership.take_failed_probes() {
+            self.confirm_refusal(now, identity, 1);
+        }
+        for (to, bytes) in self.membership.take_sends() {
+            let mut body = Vec::with_capacity(bytes.len() + 1);
+            body.push(KIND_SWIM);
+            body.extend_from_slice(&bytes);
+            self.send_body(to, &body);
+        }
+    }
+
+    fn event(&mut self, event: ClusterEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn send(&mut self, to: SocketAddr, message: &Message) {
+        let mut body = vec![KIND_MESSAGE];
+        body.extend_from_slice(&encode(message));
+        self.send_body(to, &body);
+    }
+
+    fn send_body(&mut self, to: SocketAddr, body: &[u8]) {
+        if self.is_stopped {
+            return;
+        }
+        let bytes = self.close_envelope(body);
+        self.outputs.push_back(Output::Datagram { to, bytes });
+    }
+
+    fn close_envelope(&mut self, body: &[u8]) -> Vec<u8> {
+        let me = self.membership.me();
+        self.counter += 1;
+        let sender = Sender { node: me.node, epoch: me.epoch, counter: self.counter };
+        self.seal.seal(sender, body)
+    }
+
+    /// Up to `count` different active members, at random.
+    fn some_members(&mut self, count: usize) -> Vec<Identity> {
+        let mut members: Vec<Identity> = self.membership.active().values().copied().collect();
+        let picks = count.min(members.len());
+        for at in 0..picks {
+            let other = self.rng.random_range(at..members.len());
+            members.swap(at, other);
+        }
+        members.truncate(picks);
+        members
+    }
+}

@@ -1,0 +1,484 @@
+//! What datagrams mean: rumours, digests, pulls, goodbyes and wishes.
+
+use std::net::SocketAddr;
+
+use grapevine_protocol::Moment;
+
+use super::{Cluster, ClusterEvent};
+use crate::NodeId;
+use crate::codec::{decode_datagram, encode};
+use crate::envelope::OpenError;
+use crate::identity::Identity;
+use crate::message::{
+    Ask, DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
+    OwnedDelta,
+};
+use crate::repair::{BUCKETS_MAX, Buckets};
+use crate::section::{Applied, Snapshot};
+use crate::spread::{DATAGRAMS_PER_ROUND_MAX, FANOUT};
+
+/// Bytes of writes in one datagram; the rest is room for what surrounds them.
+pub(super) const DELTA_BYTES_MAX: usize = 1000;
+
+/// A difference of more writes than this goes by stream: about four datagrams.
+const DATAGRAM_OPS_MAX: usize = 4 * DELTA_OPS_MAX;
+
+/// Epochs this far above the known one are not believed. Epochs are milliseconds or small
+/// counts, so this is 35 years.
+const EPOCH_JUMP_MAX: u64 = 1 << 40;
+
+/// Pulls for one owner before a digest has to find the difference again.
+const PULL_TRIES_MAX: u32 = 4;
+
+/// A request that has not been answered yet; at most one for each owner.
+#[derive(Debug)]
+pub(super) struct PullInFlight {
+    epoch: u64,
+    wanted: u64,
+    by_stream: bool,
+    tries: u32,
+    pub(super) retry_at: Moment,
+}
+
+impl Cluster {
+    pub(super) fn handle_datagram(&mut self, now: Moment, from: SocketAddr, bytes: &[u8]) {
+        if self.is_stopped {
+            return;
+        }
+        self.count("datagrams_in");
+        if bytes.len() > DATAGRAM_BYTES_MAX {
+            return self.count("dropped_too_large");
+        }
+        let (sender, body) = match self.seal.open(bytes) {
+            Ok((sender, body)) => (sender, body),
+            Err(OpenError::Truncated) => return self.count("dropped_truncated"),
+            Err(OpenError::Version) => return self.count("dropped_wire_version"),
+            Err(OpenError::Key) => return self.count("dropped_unknown_key"),
+            Err(OpenError::Cluster) => return self.count("dropped_other_cluster"),
+        };
+        match body.split_first() {
+            Some((&KIND_SWIM, body)) => {
+                if !self.membership.handle_swim(now, body) {
+                    self.count("dropped_swim");
+                }
+            }
+            Some((&KIND_MESSAGE, body)) => {
+                let Ok(message) = decode_datagram::<Message>(body) else {
+                    return self.count("dropped_malformed");
+                };
+                // Answers go to the address membership knows, never to what a packet claims.
+                match self.membership.active().get(&sender.node).copied() {
+                    Some(peer) if peer.epoch == sender.epoch => {
+                        self.handle_message(now, peer, message);
+                    }
+                    Some(_) | None => {
+                        tracing::trace!(%from, node = %sender.node, "message of a stranger");
+                        self.count("dropped_not_a_member");
+                    }
+                }
+            }
+            Some(_) | None => self.count("dropped_malformed"),
+        }
+    }
+
+    fn handle_message(&mut self, now: Moment, peer: Identity, message: Message) {
+        match message {
+            Message::Deltas(deltas) => {
+                for owned in deltas {
+                    self.take_delta(now, peer.node, &owned, true);
+                }
+            }
+            Message::Heads { heads, bucket_count, asks } => {
+                self.compare_heads(now, peer, &heads, usize::from(bucket_count), &asks);
+            }
+            Message::Pull(asks) => {
+                let wanted: Vec<_> =
+                    asks.iter().take(HEADS_MAX).map(|a| (a.owner, a.epoch, a.have)).collect();
+                self.offer(peer.addr, &wanted);
+            }
+            Message::Digest { view, buckets } => self.compare_digest(now, peer, view, &buckets),
+            Message::Leave(identity) => {
+                if identity.node == peer.node {
+                    self.learn_left(now, identity.node, identity.epoch);
+                }
+            }
+            Message::Wish(wish) => {
+                let before = self.catalogue.own().ver;
+                self.catalogue.fulfil(&wish, now);
+                self.own_changed(before, now);
+            }
+        }
+    }
+
+    /// Applies a delta about somebody else; `passes_on`: others may lack it too.
+    pub(super) fn take_delta(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        owned: &OwnedDelta,
+        passes_on: bool,
+    ) {
+        let OwnedDelta { owner, delta } = owned;
+        if !self.accepts(now, *owner, delta.epoch, delta.to) {
+            return;
+        }
+        let before = self.head_of(*owner);
+        match self.catalogue.apply_delta(*owner, delta) {
+            Applied::Stale => {}
+            Applied::Gap { .. } => {
+                self.pull(now, peer, *owner, delta.epoch, delta.to, false);
+            }
+            Applied::Invalid => self.count("dropped_invalid_delta"),
+            Applied::Changed(_) => self.advanced(now, peer, *owner, before, passes_on),
+        }
+    }
+
+    /// Applies a whole section of somebody else.
+    pub(super) fn take_snapshot(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        owner: NodeId,
+        snapshot: &Snapshot,
+        passes_on: bool,
+    ) {
+        if !self.accepts(now, owner, snapshot.epoch, snapshot.ver) {
+            return;
+        }
+        let before = self.head_of(owner);
+        match self.catalogue.apply_snapshot(owner, snapshot) {
+            Applied::Stale | Applied::Gap { .. } => {}
+            Applied::Invalid => self.count("dropped_invalid_snapshot"),
+            Applied::Changed(_) => self.advanced(now, peer, owner, before, passes_on),
+        }
+    }
+
+    /// The copy of `owner`'s section went on from `before`.
+    fn advanced(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        owner: NodeId,
+        before: (u64, u64),
+        passes_on: bool,
+    ) {
+        let (epoch, ver) = self.head_of(owner);
+        if passes_on {
+            let from = if before.0 == epoch { before.1 } else { 0 };
+            self.spread.add(owner, from, now + self.boot.timings.spread_delay);
+        }
+        if let Some(pull) = self.pulls.get(&owner) {
+            if (epoch, ver) >= (pull.epoch, pull.wanted) {
+                self.pulls.remove(&owner);
+            } else if !pull.by_stream {
+                let (epoch, wanted) = (pull.epoch, pull.wanted);
+                self.pulls.remove(&owner);
+                self.pull(now, peer, owner, epoch, wanted, false);
+            }
+        }
+    }
+
+    /// Whether news about `owner` counts: it is an active member in this epoch or was in an
+    /// earlier one. News about this node itself never does.
+    fn accepts(&mut self, now: Moment, owner: NodeId, epoch: u64, ver: u64) -> bool {
+        if owner == self.boot.node {
+            self.check_twin(now, epoch, ver);
+            return false;
+        }
+        let known = self.membership.active().get(&owner).map(|id| id.epoch);
+        let is_accepted =
+            known.is_some_and(|known| (known..known + EPOCH_JUMP_MAX).contains(&epoch));
+        if !is_accepted {
+            self.count("ignored_owner_not_active");
+        }
+        is_accepted
+    }
+
+    /// Epoch and version of `owner`'s section here; zeros if there is none.
+    pub(super) fn head_of(&self, owner: NodeId) -> (u64, u64) {
+        self.catalogue.section(owner).map_or((0, 0), |section| (section.epoch, section.ver))
+    }
+
+    /// Heads of this node and of every active member that has written anything.
+    pub(super) fn heads(&self) -> Vec<(NodeId, u64, u64)> {
+        let own = self.catalogue.own();
+        let others = self.membership.active().keys().filter_map(|&node| {
+            let section = &self.catalogue.replica(node)?.section;
+            Some((node, section.epoch, section.ver))
+        });
+        std::iter::once((self.boot.node, own.epoch, own.ver))
+            .chain(others)
+            .filter(|&(_, _, ver)| ver > 0)
+            .collect()
+    }
+
+    /// Asks `peer` for the section of `owner` up to `wanted`, unless somebody has been asked.
+    fn pull(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        owner: NodeId,
+        epoch: u64,
+        wanted: u64,
+        by_stream: bool,
+    ) {
+        let retry_at = now + self.boot.timings.pull_retry;
+        if let Some(pull) = self.pulls.get_mut(&owner) {
+            if (pull.epoch, pull.wanted) < (epoch, wanted) {
+                (pull.epoch, pull.wanted) = (epoch, wanted);
+            }
+            if pull.by_stream || !by_stream {
+                return;
+            }
+            pull.by_stream = true;
+        } else {
+            let pull = PullInFlight { epoch, wanted, by_stream, tries: 1, retry_at };
+            self.pulls.insert(owner, pull);
+        }
+        self.send_pull(now, peer, owner);
+    }
+
+    fn send_pull(&mut self, now: Moment, peer: NodeId, owner: NodeId) {
+        let (known_epoch, known_ver) = self.head_of(owner);
+        let Some(peer) = self.membership.active().get(&peer).copied() else { return };
+        let retry = self.boot.timings.pull_retry;
+        let Some(pull) = self.pulls.get_mut(&owner) else { return };
+        let have = if known_epoch == pull.epoch { known_ver } else { 0 };
+        let ask = Ask { owner, epoch: pull.epoch, have };
+        if pull.by_stream {
+            // A stream takes longer than a datagram; the periodic retry must not race it.
+            pull.retry_at = now + 10 * retry;
+            self.open_pull(now, peer, ask);
+        } else {
+            pull.retry_at = now + retry;
+            self.send(peer.addr, &Message::Pull(vec![ask]));
+        }
+    }
+
+    /// A stream brought what `peer` had of `owner`; if more has been heard of since, ask on.
+    pub(super) fn pull_the_rest(&mut self, now: Moment, peer: NodeId, owner: NodeId) {
+        if let Some(PullInFlight { epoch, wanted, by_stream: true, .. }) = self.pulls.get(&owner) {
+            let (epoch, wanted) = (*epoch, *wanted);
+            self.pulls.remove(&owner);
+            self.pull(now, peer, owner, epoch, wanted, false);
+        }
+    }
+
+    /// A stream for `owner` came to nothing: ask another at once.
+    pub(super) fn pull_elsewhere(&mut self, now: Moment, owner: NodeId) {
+        if let Some(pull) = self.pulls.get_mut(&owner) {
+            pull.retry_at = now;
+        }
+    }
+
+    /// Asks somebody else where an answer is overdue: first the owner, who has everything.
+    pub(super) fn retry_pulls(&mut self, now: Moment) {
+        let due = self.pulls.iter().filter(|(_, pull)| pull.retry_at <= now);
+        let due: Vec<NodeId> = due.map(|(&owner, _)| owner).collect();
+        for owner in due {
+            let Some(pull) = self.pulls.get_mut(&owner) else { continue };
+            pull.tries += 1;
+            let tries = pull.tries;
+            let peer = if tries == 2 {
+                Some(owner)
+            } else {
+                self.some_members(1).first().map(|id| id.node)
+            };
+            match peer {
+                Some(peer) if tries <= PULL_TRIES_MAX => self.send_pull(now, peer, owner),
+                Some(_) | None => {
+                    self.pulls.remove(&owner);
+                }
+            }
+        }
+    }
+
+    /// Sends what comes after `(epoch, have)` of each owner, as far as datagrams are fit for it,
+    /// else the head, so that the receiver asks by stream.
+    fn offer(&mut self, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
+        let mut batch = Batch::default();
+        for &(owner, epoch, have) in wanted {
+            let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
+            let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
+            let have = if section.epoch == epoch { have } else { 0 };
+            if section.epoch < epoch || section.ver <= have {
+                continue;
+            }
+            let delta = (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
+                .then(|| section.delta_since(have, DELTA_OPS_MAX, DELTA_BYTES_MAX))
+                .flatten();
+            let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
+            match delta {
+                Some(delta) if batch.adds(owner, &delta) => {}
+                Some(_) | None => batch.heads.push(head),
+            }
+        }
+        for message in batch.messages() {
+            self.send(to, &message);
+        }
+    }
+
+    fn compare_heads(
+        &mut self,
+        now: Moment,
+        peer: Identity,
+        heads: &[Head],
+        bucket_count: usize,
+        asks: &[u16],
+    ) {
+        let mut newer = Vec::new();
+        for head in heads.iter().take(HEADS_MAX) {
+            let mine = self.head_of(head.owner);
+            if mine < (head.epoch, head.ver) {
+                if self.accepts(now, head.owner, head.epoch, head.ver) {
+                    self.pull(now, peer.node, head.owner, head.epoch, head.ver, head.by_stream);
+                }
+            } else if mine > (head.epoch, head.ver) {
+                newer.push((head.owner, head.epoch, head.ver));
+            }
+        }
+        if (1..=BUCKETS_MAX).contains(&bucket_count) {
+            let unmentioned = self.heads().into_iter().filter(|&(owner, ..)| {
+                let bucket = self.buckets.bucket(owner, bucket_count);
+                asks.iter().any(|&ask| usize::from(ask) == bucket)
+                    && heads.iter().all(|head| head.owner != owner)
+            });
+            newer.extend(unmentioned.take(HEADS_MAX).map(|(owner, ..)| (owner, 0, 0)));
+        }
+        self.exchanged_at = Some(now);
+        self.offer(peer.addr, &newer);
+    }
+
+    fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u64]) {
+        if !(1..=BUCKETS_MAX).contains(&buckets.len()) {
+            return self.count("dropped_malformed");
+        }
+        let heads = self.heads();
+        let mine = self.buckets.digest(heads.iter().copied(), buckets.len());
+        let pairs = mine.iter().zip(buckets).enumerate();
+        let differing: Vec<u16> = pairs
+            .filter(|(_, (mine, theirs))| mine != theirs)
+            .filter_map(|(at, _)| u16::try_from(at).ok())
+            .collect();
+        if view != self.membership.view_hash() {
+            self.views_differ(now, peer);
+        }
+        if differing.is_empty() {
+            self.exchanged_at = Some(now);
+            return;
+        }
+        let count = buckets.len();
+        let concerned = heads.into_iter().filter(|&(owner, ..)| {
+            differing.iter().any(|&at| usize::from(at) == self.buckets.bucket(owner, count))
+        });
+        let heads = concerned
+            .take(HEADS_MAX)
+            .map(|(owner, epoch, ver)| Head { owner, epoch, ver, by_stream: false })
+            .collect();
+        let bucket_count = u16::try_from(count).unwrap_or(0);
+        self.send(peer.addr, &Message::Heads { heads, bucket_count, asks: differing });
+    }
+
+    /// `node` left in `epoch`: nothing of it stays, and it is not asked again.
+    pub(super) fn learn_left(&mut self, now: Moment, node: NodeId, epoch: u64) {
+        if self.membership.mark_left(now, node, epoch) {
+            if self.membership.active().get(&node).is_none_or(|id| id.epoch <= epoch) {
+                self.catalogue.forget(node);
+            }
+            self.event(ClusterEvent::MemberLeft(node));
+        }
+    }
+
+    /// Sends a digest to one member.
+    pub(super) fn send_digest(&mut self, to: SocketAddr) {
+        let heads = self.heads();
+        let count = Buckets::count(heads.len());
+        let buckets = self.buckets.digest(heads.into_iter(), count);
+        let view = self.membership.view_hash();
+        self.send(to, &Message::Digest { view, buckets });
+    }
+
+    /// One round of rumours.
+    pub(super) fn spread_round(&mut self, now: Moment) {
+        let listeners = self.some_members(FANOUT);
+        if listeners.is_empty() || self.membership.has_left() {
+            return self.spread.clear();
+        }
+        let mut batch = Batch::default();
+        let mut told = Vec::new();
+        for (owner, from) in self.spread.round() {
+            if batch.is_full() {
+                break;
+            }
+            told.push(owner);
+            let Some(section) = self.catalogue.section(owner) else { continue };
+            if section.ver <= from {
+                continue;
+            }
+            let whole = section
+                .delta_since(from, DELTA_OPS_MAX, DELTA_BYTES_MAX)
+                .filter(|delta| delta.to == section.ver);
+            let by_stream = section.ops_since(from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
+            let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream };
+            match whole {
+                Some(delta) if batch.adds(owner, &delta) => {}
+                Some(_) | None => batch.heads.push(head),
+            }
+        }
+        let messages = batch.messages();
+        let bytes: usize = messages.iter().map(|message| encode(message).len() + 70).sum();
+        if self.spread.spend(bytes * listeners.len(), now) {
+            for listener in listeners {
+                for message in &messages {
+                    self.send(listener.addr, message);
+                }
+            }
+        }
+        let members = self.membership.active().len() + 1;
+        self.spread.sent(&told, members, now, self.boot.timings.spread_period);
+    }
+}
+
+/// Deltas and heads, packed into datagrams.
+#[derive(Default)]
+struct Batch {
+    datagrams: Vec<(usize, Vec<OwnedDelta>)>,
+    heads: Vec<Head>,
+}
+
+impl Batch {
+    /// Adds a delta unless it is too large for a datagram or there are enough datagrams.
+    fn adds(&mut self, owner: NodeId, delta: &crate::section::Delta) -> bool {
+        let size = 48 + delta.ops.iter().map(crate::section::Op::size).sum::<usize>();
+        if size > DELTA_BYTES_MAX + 48 {
+            return false;
+        }
+        let fits = |used: usize| used + size <= DELTA_BYTES_MAX + 48;
+        let owned = OwnedDelta { owner, delta: delta.clone() };
+        let has_room = self.datagrams.len() < DATAGRAMS_PER_ROUND_MAX;
+        match self.datagrams.last_mut() {
+            Some((used, deltas)) if fits(*used) => {
+                *used += size;
+                deltas.push(owned);
+            }
+            Some(_) | None if has_room => {
+                self.datagrams.push((size, vec![owned]));
+            }
+            Some(_) | None => return false,
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.datagrams.len() >= DATAGRAMS_PER_ROUND_MAX || self.heads.len() >= HEADS_MAX
+    }
+
+    fn messages(self) -> Vec<Message> {
+        let mut messages: Vec<Message> =
+            self.datagrams.into_iter().map(|(_, deltas)| Message::Deltas(deltas)).collect();
+        for heads in self.heads.chunks(HEADS_MAX) {
+            messages.push(Message::Heads { heads: heads.to_vec(), bucket_count: 0, asks: vec![] });
+        }
+        messages
+    }
+}

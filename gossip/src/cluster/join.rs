@@ -1,0 +1,188 @@
+//! Finding the cluster: seeds, members of an earlier life, and epochs that are taken.
+
+use std::net::SocketAddr;
+
+use grapevine_protocol::Moment;
+use rand::RngExt;
+
+use super::{Boot, Cluster, ClusterEvent, Output};
+use crate::identity::Identity;
+use crate::message::Purpose;
+
+/// Most addresses one seed name may stand for.
+const SEED_ADDRS_MAX: usize = 64;
+
+/// Sightings of the own node id elsewhere, within a minute, before gossip stops.
+const CONFLICTS_MAX: usize = 3;
+
+/// Longest pause between rounds while nobody has been found yet.
+const UNSYNCED_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Rounds of asking seeds, for ever: until somebody answers, then for seeds that are not members.
+#[derive(Debug)]
+pub(super) struct Join {
+    next_round: Option<Moment>,
+    /// Seeds whose names are being looked up in this round.
+    resolving: usize,
+    candidates: Vec<SocketAddr>,
+    had_candidates: bool,
+    peers: Vec<SocketAddr>,
+    pause: std::time::Duration,
+    pub(super) is_synced: bool,
+    /// Addresses that turned out to lead back to this node.
+    pub(super) own_addrs: Vec<SocketAddr>,
+    /// An epoch that is being made durable.
+    epoch_pending: Option<u64>,
+}
+
+impl Join {
+    pub(super) fn new(boot: &Boot) -> Self {
+        Self {
+            next_round: None,
+            resolving: 0,
+            candidates: Vec::new(),
+            had_candidates: false,
+            peers: boot.peers.clone(),
+            pause: boot.timings.join_backoff.0,
+            is_synced: false,
+            own_addrs: vec![boot.addr],
+            epoch_pending: None,
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Moment> {
+        self.next_round
+    }
+}
+
+impl Cluster {
+    /// Starts a round: all names are looked up, then one address after the other is tried.
+    pub(super) fn begin_join(&mut self, now: Moment) {
+        if self.boot.seeds == 0 && self.join.peers.is_empty() {
+            return self.synced();
+        }
+        self.join.next_round = None;
+        self.join.candidates = self.join.peers.clone();
+        self.join.resolving = self.boot.seeds;
+        for seed in 0..self.boot.seeds {
+            self.outputs.push_back(Output::Resolve(seed));
+        }
+        if self.boot.seeds == 0 {
+            self.try_seeds(now);
+        }
+    }
+
+    pub(super) fn join_if_due(&mut self, now: Moment) {
+        if self.join.next_round.is_some_and(|at| at <= now) && !self.membership.has_left() {
+            self.begin_join(now);
+        }
+    }
+
+    pub(super) fn resolved(&mut self, now: Moment, seed: usize, addrs: Vec<SocketAddr>) {
+        if seed >= self.boot.seeds || self.join.resolving == 0 {
+            return;
+        }
+        self.join.candidates.extend(addrs.into_iter().take(SEED_ADDRS_MAX));
+        self.join.resolving -= 1;
+        if self.join.resolving == 0 {
+            self.try_seeds(now);
+        }
+    }
+
+    /// All names of the round are known.
+    fn try_seeds(&mut self, now: Moment) {
+        let mut candidates = std::mem::take(&mut self.join.candidates);
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.retain(|addr| !self.join.own_addrs.contains(addr));
+        self.join.had_candidates = !candidates.is_empty();
+        candidates.retain(|addr| self.membership.active().values().all(|id| id.addr != *addr));
+        for at in (1..candidates.len()).rev() {
+            let other = self.rng.random_range(0..=at);
+            candidates.swap(at, other);
+        }
+        self.join.candidates = candidates;
+        self.try_next_seed(now);
+    }
+
+    /// Tries the next address, or ends the round.
+    pub(super) fn try_next_seed(&mut self, now: Moment) {
+        if let Some(addr) = self.join.candidates.pop() {
+            return self.open_exchange(now, addr, Purpose::Join);
+        }
+        if !self.join.had_candidates {
+            // Every seed is this node itself: it is the first of its cluster.
+            self.synced();
+        }
+        if self.boot.seeds == 0 {
+            // Members of an earlier life are tried once; then this node is alone, and waits.
+            return self.synced();
+        }
+        let timings = &self.boot.timings;
+        let pause = if self.join.is_synced { timings.seed_period } else { self.join.pause };
+        let longest = timings.join_backoff.1.min(UNSYNCED_PAUSE_MAX);
+        self.join.pause = (self.join.pause * 2).min(longest);
+        let jitter = self.rng.random_range(0.75..1.25);
+        self.join.next_round = Some(now + pause.mul_f64(jitter));
+    }
+
+    /// Somebody answered with everything it knows.
+    pub(super) fn joined(&mut self, now: Moment) {
+        self.exchanged_at = Some(now);
+        self.join.pause = self.boot.timings.join_backoff.0;
+        self.join.candidates.clear();
+        if self.boot.seeds > 0 && self.join.resolving == 0 {
+            self.join.next_round = Some(now + self.boot.timings.seed_period);
+        }
+        self.synced();
+    }
+
+    fn synced(&mut self) {
+        if !std::mem::replace(&mut self.join.is_synced, true) {
+            self.event(ClusterEvent::Synced);
+        }
+    }
+
+    /// Another life of this node, or of its address, has `epoch`: take a greater one.
+    pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
+        let epoch = epoch.max(self.membership.me().epoch).saturating_add(1);
+        if self.join.epoch_pending.is_none_or(|pending| pending < epoch) {
+            self.join.epoch_pending = Some(epoch);
+            self.outputs.push_back(Output::Persist(epoch));
+        }
+    }
+
+    /// The epoch is on the disk, so it may be shown.
+    pub(super) fn epoch_persisted(&mut self, now: Moment, epoch: u64) {
+        if self.join.epoch_pending.is_none_or(|pending| pending != epoch) {
+            return;
+        }
+        self.join.epoch_pending = None;
+        let me = self.membership.me();
+        let identity = Identity { epoch, renew: 0, ..me };
+        self.membership.change_identity(now, identity);
+        self.catalogue.set_own_epoch(epoch);
+        self.spread.add(self.boot.node, 0, now);
+        if self.boot.seeds > 0 {
+            self.join.next_round = Some(now);
+        }
+    }
+
+    /// Somebody spoke of this node in an epoch or version it has not written. While it has not
+    /// synced that is an earlier life it has forgotten; afterwards it is a twin.
+    pub(super) fn check_twin(&mut self, now: Moment, epoch: u64, ver: u64) {
+        let own = self.catalogue.own();
+        if (epoch, ver) <= (own.epoch, own.ver) || self.join.epoch_pending.is_some() {
+            return;
+        }
+        self.count("own_section_elsewhere");
+        self.conflicts.retain(|&at| now.since(at) < std::time::Duration::from_secs(60));
+        self.conflicts.push(now);
+        if self.conflicts.len() >= CONFLICTS_MAX {
+            self.is_stopped = true;
+            self.event(ClusterEvent::NodeIdConflict);
+        } else {
+            self.take_greater_epoch(epoch);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What happens by itself: rounds of rumours and digests, housekeeping, and saying goodbye.
+
+use std::time::Duration;
+
+use grapevine_protocol::Moment;
+use rand::RngExt;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::{Cluster, ClusterEvent, Output};
+use crate::NodeId;
+use crate::config::{DIGEST_NODES_FEW, Timings};
+use crate::identity::Identity;
+use crate::message::{Message, Purpose};
+use crate::registrar::Now;
+
+/// Pause between two pieces of housekeeping.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A wake-up this late means that the process did not run (stopped, swapped out, starved).
+const STALL: Duration = Duration::from_secs(1);
+
+/// Rounds of goodbye; each goes to every member.
+const LEAVE_ROUNDS: u32 = 3;
+
+/// Pause between the first refused connection and the one that confirms it.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the list of members for the next start is written, if it changed.
+const PEERS_PERIOD: Duration = Duration::from_secs(30);
+
+/// Most members remembered for the next start.
+const PEERS_MAX: usize = 64;
+
+/// Deadlines of everything periodic.
+#[derive(Debug)]
+pub(super) struct Periodic {
+    next_tick: Moment,
+    next_digest: Moment,
+    next_reconnect: Moment,
+    next_peers: Moment,
+    peers: Vec<std::net::SocketAddr>,
+    /// Members still to be compared with in this turn of the round robin.
+    digest_order: Vec<NodeId>,
+    /// Refused connections to be confirmed.
+    refusals: Vec<(Moment, Identity)>,
+    leave: Option<(Moment, u32)>,
+    /// When views were last compared by stream.
+    pub(super) synced_at: Option<Moment>,
+}
+
+impl Periodic {
+    pub(super) fn new(timings: &Timings, now: Moment, rng: &mut Xoshiro256PlusPlus) -> Self {
+        let mut soon = |period: Duration| now + period.mul_f64(rng.random_range(0.0..1.0));
+        Self {
+            next_tick: soon(TICK),
+            next_digest: soon(timings.digest_period),
+            next_reconnect: soon(timings.reconnect_period),
+            next_peers: now + 2 * TICK,
+            peers: Vec::new(),
+            digest_order: Vec::new(),
+            refusals: Vec::new(),
+            leave: None,
+            synced_at: None,
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Moment {
+        let refusal = self.refusals.iter().map(|&(at, _)| at).min();
+        let leave = self.leave.map(|(at, _)| at);
+        [refusal, leave].into_iter().flatten().fold(self.next_tick.min(self.next_digest), Ord::min)
+    }
+}
+
+impl Cluster {
+    pub(super) fn handle_wake(&mut self, now: Now) {
+        let at = now.at;
+        if self.is_stopped {
+            return;
+        }
+        let late = self.next_wake().map_or(Duration::ZERO, |due| at.since(due));
+        if late > STALL {
+            self.count("stalls");
+            self.membership.postpone(late);
+        }
+        self.membership.handle_due(at);
+        if self.spread.next().is_some_and(|next| next <= at) {
+            self.spread_round(at);
+        }
+        self.digest_if_due(at);
+        if self.periodic.next_tick <= at {
+            self.periodic.next_tick = at + TICK;
+            self.tick(now);
+        }
+        self.join_if_due(at);
+        self.retry_pulls(at);
+        self.send_wishes(at);
+        self.confirm_due(at);
+        self.leave_if_due(at);
+    }
+
+    /// Says goodbye, three times to everyone.
+    pub(super) fn begin_leave(&mut self, now: Moment) {
+        if !self.membership.has_left() {
+            self.membership.leave(now);
+            self.periodic.leave = Some((now, LEAVE_ROUNDS));
+            self.leave_if_due(now);
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        let at = now.at;
+        self.membership.tick(at);
+        let before = self.catalogue.own().ver;
+        self.registrar.hide_silent(&mut self.catalogue, now);
+        self.catalogue.collect(at);
+        self.own_changed(before, at);
+        self.close_overdue(at);
+        if self.membership.has_left() {
+            return;
+        }
+        if self.periodic.next_reconnect <= at {
+            self.periodic.next_reconnect = at + self.boot.timings.reconnect_period;
+            self.reconnect(at);
+        }
+        if self.periodic.next_peers <= at {
+            self.periodic.next_peers = at + PEERS_PERIOD;
+            self.remember_peers();
+        }
+    }
+
+    /// Tries one member that is down, more often the larger their share.
+    fn reconnect(&mut self, now: Moment) {
+        let down = self.membership.down();
+        let alive = self.membership.active().len() + 1;
+        if down.is_empty() || self.rng.random_range(0..alive) >= down.len() {
+            return;
+        }
+        let at = self.rng.random_range(0..down.len());
+        self.open_exchange(now, down[at].addr, Purpose::Sync);
+    }
+
+    /// Another member's view differs: compare everything, but not too often.
+    pub(super) fn views_differ(&mut self, now: Moment, peer: Identity) {
+        let pause = self.boot.timings.reconnect_period;
+        let due = self.periodic.synced_at.is_none_or(|at| now.since(at) >= pause);
+        if due && !self.membership.has_left() {
+            self.periodic.synced_at = Some(now);
+            self.open_exchange(now, peer.addr, Purpose::Sync);
+        }
+    }
+
+    fn remember_peers(&mut self) {
+        let active = self.membership.active().values();
+        let mut peers: Vec<_> = active.map(|id| id.addr).take(PEERS_MAX).collect();
+        peers.sort_unstable();
+        if peers != self.periodic.peers && !peers.is_empty() {
+            self.periodic.peers = peers.clone();
+            self.outputs.push_back(Output::PersistPeers(peers));
+        }
+    }
+
+    /// One member after the other, in an order shuffled anew each time, so that every pair meets.
+    fn digest_if_due(&mut self, now: Moment) {
+        if self.periodic.next_digest > now {
+            return;
+        }
+        let few = self.membership.active().len() < DIGEST_NODES_FEW;
+        let timings = &self.boot.timings;
+        let period = if few { timings.digest_period } else { timings.digest_period_many };
+        self.periodic.next_digest = now + period;
+        if self.membership.has_left() {
+            return;
+        }
+        if self.periodic.digest_order.is_empty() {
+            let everyone = self.membership.active().len();
+            let order = self.some_members(everyone);
+            self.periodic.digest_order = order.into_iter().map(|id| id.node).collect();
+        }
+        while let Some(node) = self.periodic.digest_order.pop() {
+            if let Some(peer) = self.membership.active().get(&node).copied() {
+                return self.send_digest(peer.addr);
+            }
+        }
+    }
+
+    fn send_wishes(&mut self, now: Moment) {
+        if self.catalogue.wishes_ref().is_empty() {
+            return;
+        }
+        let active = self.membership.active();
+        let due = self.catalogue.wishes().due(now, |owner| active.contains_key(&owner));
+        for wish in due {
+            if let Some(owner) = self.membership.active().get(&wish.owner).copied() {
+                self.send(owner.addr, &Message::Wish(wish));
+            }
+        }
+    }
+
+    /// A connection to `identity` was refused once: confirm it shortly.
+    pub(super) fn confirm_later(&mut self, now: Moment, identity: Identity) {
+        self.periodic.refusals.push((now + REFUSAL_PAUSE, identity));
+    }
+
+    fn confirm_due(&mut self, now: Moment) {
+        let (due, later) =
+            self.periodic.refusals.iter().partition::<Vec<_>, _>(|(at, _)| *at <= now);
+        self.periodic.refusals = later;
+        for (_, identity) in due {
+            self.confirm_refusal(now, identity, 2);
+        }
+    }
+
+    fn leave_if_due(&mut self, now: Moment) {
+        let Some((at, rounds)) = self.periodic.leave else { return };
+        if at > now {
+            return;
+        }
+        let members: Vec<Identity> = self.membership.active().values().copied().collect();
+        if rounds == 0 || members.is_empty() {
+            self.periodic.leave = None;
+            self.event(ClusterEvent::Left);
+            self.is_stopped = true;
+            return;
+        }
+        let me = self.membership.me();
+        for member in members {
+            self.send(member.addr, &Message::Leave(me));
+        }
+        self.periodic.leave = Some((now + self.boot.timings.leave_round, rounds - 1));
+    }
+}

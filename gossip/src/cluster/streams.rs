@@ -1,0 +1,488 @@
+//! What goes by stream: joining, comparing everything, and sections too large for datagrams.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use grapevine_protocol::Moment;
+
+use super::{Cluster, ConnId, Output};
+use crate::NodeId;
+use crate::codec::{decode_frame, encode};
+use crate::identity::Identity;
+use crate::membership::MEMBERS_MAX;
+use crate::message::{
+    Ask, FRAME_BYTES_MAX, Frame, Head, Liveness, MemberState, OwnedDelta, Purpose,
+};
+use crate::section::{Op, Section, Snapshot};
+
+/// Most streams this node has open as the opener; more wait for the next occasion.
+pub(super) const OUTBOUND_MAX: usize = 8;
+
+/// Most streams opened by others at once; more are closed at once and tried again by them.
+pub(super) const INBOUND_MAX: usize = 8;
+
+/// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`].
+const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
+
+/// Members, heads or asks in one frame: at most 45 bytes each.
+const FRAME_ITEMS_MAX: usize = 1000;
+
+/// Largest snapshot that is put together from parts.
+const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of sections one exchange carries; what is left is found by the next digest.
+const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Streams that are open or being opened.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    conns: BTreeMap<ConnId, Conn>,
+    opened: u64,
+}
+
+#[derive(Debug)]
+struct Conn {
+    role: Role,
+    started: Moment,
+    /// Who speaks at the other end, and the purpose it named.
+    hello: Option<(Identity, Purpose)>,
+    theirs: BTreeMap<NodeId, (u64, u64)>,
+    asks: Vec<Ask>,
+    staged: Option<(NodeId, Snapshot, usize)>,
+    /// Identity this node had when it said hello.
+    told: Option<Identity>,
+    turns: u32,
+}
+
+#[derive(Debug)]
+enum Role {
+    /// Opened by this node to compare or ask.
+    Opener { to: SocketAddr, purpose: Purpose },
+    /// Opened by this node only to see whether it is refused.
+    Probe { identity: Identity, attempt: u32 },
+    /// Opened by another.
+    Acceptor,
+}
+
+impl Conn {
+    fn new(role: Role, now: Moment) -> Self {
+        Self {
+            role,
+            started: now,
+            hello: None,
+            theirs: BTreeMap::new(),
+            asks: Vec::new(),
+            staged: None,
+            told: None,
+            turns: 0,
+        }
+    }
+}
+
+impl Cluster {
+    /// Opens a stream to compare everything with whoever listens at `to`.
+    pub(super) fn open_exchange(&mut self, now: Moment, to: SocketAddr, purpose: Purpose) {
+        let is_open = self.streams.conns.values().any(
+            |conn| matches!(conn.role, Role::Opener { to: at, purpose: p } if at == to && p != Purpose::Pull),
+        );
+        if is_open && purpose != Purpose::Join {
+            return;
+        }
+        let is_opened = self.open(now, to, Conn::new(Role::Opener { to, purpose }, now));
+        if !is_opened && purpose == Purpose::Join {
+            self.try_next_seed(now);
+        }
+    }
+
+    /// Opens a stream to ask `peer` for a section, or adds to what an unopened one will ask.
+    pub(super) fn open_pull(&mut self, now: Moment, peer: Identity, ask: Ask) {
+        let waiting = self.streams.conns.values_mut().find(|conn| {
+            conn.told.is_none()
+                && matches!(conn.role, Role::Opener { to, purpose: Purpose::Pull } if to == peer.addr)
+        });
+        if let Some(conn) = waiting {
+            return conn.asks.push(ask);
+        }
+        let role = Role::Opener { to: peer.addr, purpose: Purpose::Pull };
+        let mut conn = Conn::new(role, now);
+        conn.asks.push(ask);
+        self.open(now, peer.addr, conn);
+    }
+
+    /// `identity` did not answer a probe: if its machine refuses connections, nothing of it runs.
+    pub(super) fn confirm_refusal(&mut self, now: Moment, identity: Identity, attempt: u32) {
+        let is_current = self.membership.active().get(&identity.node) == Some(&identity);
+        let is_open = self.streams.conns.values().any(
+            |conn| matches!(conn.role, Role::Probe { identity: probed, .. } if probed == identity),
+        );
+        if is_current && !is_open {
+            let conn = Conn::new(Role::Probe { identity, attempt }, now);
+            self.open(now, identity.addr, conn);
+        }
+    }
+
+    fn open(&mut self, _now: Moment, to: SocketAddr, conn: Conn) -> bool {
+        let open = self.streams.conns.values();
+        let outbound = open.filter(|conn| !matches!(conn.role, Role::Acceptor)).count();
+        if outbound >= OUTBOUND_MAX || self.is_stopped {
+            self.count("streams_not_opened");
+            return false;
+        }
+        let id = ConnId(self.streams.opened);
+        self.streams.opened += 1;
+        self.streams.conns.insert(id, conn);
+        self.outputs.push_back(Output::Connect { conn: id, to });
+        true
+    }
+
+    pub(super) fn accepted(&mut self, now: Moment, id: ConnId) {
+        let open = self.streams.conns.values();
+        let inbound = open.filter(|conn| matches!(conn.role, Role::Acceptor)).count();
+        if inbound >= INBOUND_MAX || self.is_stopped || self.membership.has_left() {
+            self.count("streams_refused");
+            return self.outputs.push_back(Output::Close(id));
+        }
+        self.streams.conns.insert(id, Conn::new(Role::Acceptor, now));
+    }
+
+    pub(super) fn connected(&mut self, _now: Moment, id: ConnId) {
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return };
+        let Role::Opener { purpose, .. } = conn.role else {
+            // Somebody listens: the member is slow or cut off, which is not for us to decide.
+            return self.close(id);
+        };
+        conn.told = Some(self.membership.me());
+        if purpose == Purpose::Pull {
+            let asks = conn.asks.clone();
+            self.say_hello(id, purpose);
+            for asks in asks.chunks(FRAME_ITEMS_MAX) {
+                self.write(id, &Frame::Asks(asks.to_vec()));
+            }
+            self.write(id, &Frame::End);
+        } else {
+            self.say_everything(id, purpose);
+            self.write(id, &Frame::End);
+        }
+    }
+
+    pub(super) fn closed(&mut self, now: Moment, id: ConnId, is_refused: bool) {
+        let Some(conn) = self.streams.conns.remove(&id) else { return };
+        match conn.role {
+            Role::Opener { purpose: Purpose::Join, to } => {
+                tracing::debug!(%to, is_refused, "cannot join here");
+                self.try_next_seed(now);
+            }
+            Role::Probe { identity, attempt } if is_refused => {
+                if attempt > 1 {
+                    self.count("members_refused");
+                    self.membership.declare_down(now, identity);
+                } else {
+                    self.confirm_later(now, identity);
+                }
+            }
+            Role::Opener { purpose: Purpose::Pull, .. } => {
+                for ask in conn.asks {
+                    self.pull_elsewhere(now, ask.owner);
+                }
+            }
+            Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => {}
+        }
+    }
+
+    /// Ends streams that take too long.
+    pub(super) fn close_overdue(&mut self, now: Moment) {
+        let deadline = self.boot.timings.stream_deadline;
+        let conns = self.streams.conns.iter();
+        let overdue: Vec<ConnId> = conns
+            .filter(|(_, conn)| now.since(conn.started) > deadline)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in overdue {
+            self.count("streams_overdue");
+            self.outputs.push_back(Output::Close(id));
+            self.closed(now, id, false);
+        }
+    }
+
+    pub(super) fn handle_frame(&mut self, now: Moment, id: ConnId, bytes: &[u8]) {
+        if self.is_stopped || !self.streams.conns.contains_key(&id) {
+            return;
+        }
+        let frame = match self.seal.open(bytes) {
+            Ok((_, body)) => decode_frame::<Frame>(body).ok(),
+            Err(_) => None,
+        };
+        let is_welcome = match frame {
+            Some(frame) if bytes.len() <= FRAME_BYTES_MAX => self.take_frame(now, id, frame),
+            Some(_) | None => false,
+        };
+        if !is_welcome {
+            self.count("dropped_frame");
+            self.outputs.push_back(Output::Close(id));
+            self.closed(now, id, false);
+        }
+    }
+
+    /// False if the stream must end.
+    fn take_frame(&mut self, now: Moment, id: ConnId, frame: Frame) -> bool {
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
+        let is_opener = matches!(conn.role, Role::Opener { .. });
+        let is_join = match conn.role {
+            Role::Opener { purpose, .. } => purpose == Purpose::Join,
+            Role::Probe { .. } | Role::Acceptor => false,
+        };
+        if let Frame::Hello { identity, purpose } = frame {
+            return self.take_hello(now, id, identity, purpose);
+        }
+        let Some((peer, _)) = conn.hello else {
+            return match frame {
+                Frame::EpochTaken { epoch } if is_opener => {
+                    self.take_greater_epoch(epoch);
+                    self.close(id);
+                    true
+                }
+                _ => false,
+            };
+        };
+        match frame {
+            Frame::Hello { .. } | Frame::EpochTaken { .. } => return false,
+            Frame::Members { members, left } => {
+                for (node, epoch) in left {
+                    self.learn_left(now, node, epoch);
+                }
+                self.membership.apply(now, &members, !is_join);
+            }
+            Frame::Heads(heads) => {
+                if conn.theirs.len() + heads.len() > MEMBERS_MAX {
+                    return false;
+                }
+                conn.theirs.extend(heads.iter().map(|head| (head.owner, (head.epoch, head.ver))));
+            }
+            Frame::Asks(asks) => {
+                if conn.asks.len() + asks.len() > MEMBERS_MAX {
+                    return false;
+                }
+                conn.asks.extend(asks);
+            }
+            Frame::Delta(owned) => self.take_delta(now, peer.node, &owned, !is_join),
+            Frame::Snapshot { owner, epoch, ver, floor, ops, is_last } => {
+                let part = Snapshot { epoch, ver, floor, ops };
+                return self.take_part(now, id, owner, part, is_last);
+            }
+            Frame::End => self.take_end(now, id, peer),
+        }
+        true
+    }
+
+    fn take_hello(
+        &mut self,
+        now: Moment,
+        id: ConnId,
+        identity: Identity,
+        purpose: Purpose,
+    ) -> bool {
+        let me = self.membership.me();
+        if identity.node == me.node && identity.addr == me.addr {
+            // A seed's name leads back to this node; the next round leaves it out.
+            let conns = self.streams.conns.values();
+            let own = conns.filter_map(|conn| match conn.role {
+                Role::Opener { to, .. } if conn.told.is_some() && conn.hello.is_none() => Some(to),
+                Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => None,
+            });
+            let own: Vec<SocketAddr> = own.collect();
+            self.join.own_addrs.extend(own.into_iter().take(1));
+            return false;
+        }
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
+        let is_acceptor = matches!(conn.role, Role::Acceptor);
+        if is_acceptor
+            && purpose != Purpose::Pull
+            && let Some(epoch) = self.membership.epoch_taken(&identity)
+        {
+            self.write(id, &Frame::EpochTaken { epoch });
+            self.close(id);
+            return true;
+        }
+        conn.hello = Some((identity, purpose));
+        if purpose != Purpose::Pull {
+            let alive = MemberState { identity, incarnation: 0, liveness: Liveness::Alive };
+            self.membership.apply(now, &[alive], true);
+        }
+        true
+    }
+
+    fn take_part(
+        &mut self,
+        now: Moment,
+        id: ConnId,
+        owner: NodeId,
+        part: Snapshot,
+        is_last: bool,
+    ) -> bool {
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
+        let passes_on = !matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. });
+        let Some((peer, _)) = conn.hello else { return false };
+        let bytes: usize = part.ops.iter().map(Op::size).sum();
+        let empty = || (owner, Snapshot { ops: vec![], ..part.clone() }, 0);
+        let (of, staged, size) = conn.staged.get_or_insert_with(empty);
+        let is_same = *of == owner
+            && (staged.epoch, staged.ver, staged.floor) == (part.epoch, part.ver, part.floor);
+        *size += bytes;
+        if !is_same || *size > SNAPSHOT_BYTES_MAX {
+            return false;
+        }
+        staged.ops.extend(part.ops);
+        if is_last && let Some((_, snapshot, _)) = conn.staged.take() {
+            self.take_snapshot(now, peer.node, owner, &snapshot, passes_on);
+        }
+        true
+    }
+
+    /// The other end has finished its turn.
+    fn take_end(&mut self, now: Moment, id: ConnId, peer: Identity) {
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return };
+        conn.turns += 1;
+        let (theirs, asks) = (std::mem::take(&mut conn.theirs), std::mem::take(&mut conn.asks));
+        let told = conn.told;
+        let purpose = conn.hello.map_or(Purpose::Pull, |(_, purpose)| purpose);
+        let is_opener = matches!(conn.role, Role::Opener { .. });
+        match (is_opener, purpose, conn.turns) {
+            (false, Purpose::Pull, _) => {
+                let asks = asks.iter().map(|ask| (ask.owner, (ask.epoch, ask.have)));
+                self.say_hello(id, Purpose::Pull);
+                self.write_sections(id, asks.collect());
+                self.write(id, &Frame::End);
+            }
+            (false, _, 1) => {
+                // Tells the opener also what this node now holds about the opener itself: if
+                // that is "down", the opener renews its identity and says so in its last turn.
+                self.say_everything(id, purpose);
+                self.write_sections(id, self.lacking(&theirs));
+                self.write(id, &Frame::End);
+            }
+            (false, ..) => self.joined_through_other(now),
+            (true, Purpose::Pull, _) => {
+                self.close(id);
+                for ask in asks {
+                    self.pull_the_rest(now, peer.node, ask.owner);
+                }
+            }
+            (true, ..) => {
+                if told != Some(self.membership.me()) {
+                    let members = self.membership.states().into_iter().take(1).collect();
+                    self.write(id, &Frame::Members { members, left: vec![] });
+                }
+                self.write_sections(id, self.lacking(&theirs));
+                self.write(id, &Frame::End);
+                self.close(id);
+                tracing::debug!(peer = %peer.node, ?purpose, "compared everything");
+                self.joined(now);
+            }
+        }
+    }
+
+    /// Somebody joined through this node and told it everything in turn.
+    fn joined_through_other(&mut self, now: Moment) {
+        self.joined(now);
+    }
+
+    fn close(&mut self, id: ConnId) {
+        self.streams.conns.remove(&id);
+        self.outputs.push_back(Output::Close(id));
+    }
+
+    fn write(&mut self, id: ConnId, frame: &Frame) {
+        let bytes = self.close_envelope(&encode(frame));
+        debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
+        self.outputs.push_back(Output::Write(id, bytes));
+    }
+
+    fn say_hello(&mut self, id: ConnId, purpose: Purpose) {
+        let identity = self.membership.me();
+        self.write(id, &Frame::Hello { identity, purpose });
+    }
+
+    /// Hello, all members, all heads.
+    fn say_everything(&mut self, id: ConnId, purpose: Purpose) {
+        self.say_hello(id, purpose);
+        for members in self.membership.states().chunks(FRAME_ITEMS_MAX) {
+            self.write(id, &Frame::Members { members: members.to_vec(), left: vec![] });
+        }
+        let left: Vec<(NodeId, u64)> =
+            self.membership.left().iter().map(|(&node, &epoch)| (node, epoch)).collect();
+        for left in left.chunks(FRAME_ITEMS_MAX) {
+            self.write(id, &Frame::Members { members: vec![], left: left.to_vec() });
+        }
+        let heads: Vec<Head> = self
+            .heads()
+            .into_iter()
+            .map(|(owner, epoch, ver)| Head { owner, epoch, ver, by_stream: true })
+            .collect();
+        for heads in heads.chunks(FRAME_ITEMS_MAX) {
+            self.write(id, &Frame::Heads(heads.to_vec()));
+        }
+    }
+
+    /// What this node has more of than one that has `theirs`, from where it has to begin.
+    fn lacking(&self, theirs: &BTreeMap<NodeId, (u64, u64)>) -> Vec<(NodeId, (u64, u64))> {
+        let mine = self.heads().into_iter();
+        mine.filter_map(|(owner, epoch, ver)| {
+            let has = theirs.get(&owner).copied().unwrap_or((0, 0));
+            (has < (epoch, ver)).then_some((owner, has))
+        })
+        .collect()
+    }
+
+    /// Sends each owner's section from `(epoch, version)` on: as deltas, or whole where the
+    /// deletions in between have been forgotten.
+    fn write_sections(&mut self, id: ConnId, wanted: Vec<(NodeId, (u64, u64))>) {
+        let mut sent = 0;
+        for (owner, (epoch, have)) in wanted {
+            let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
+            let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
+            let have = if section.epoch == epoch { have } else { 0 };
+            if section.ver <= have || section.epoch < epoch {
+                continue;
+            }
+            let frames = section_frames(owner, section, have);
+            for (frame, bytes) in frames {
+                sent += bytes;
+                self.write(id, &frame);
+            }
+            if sent > EXCHANGE_BYTES_MAX {
+                self.count("exchanges_cut");
+                break;
+            }
+        }
+    }
+}
+
+fn section_frames(owner: NodeId, section: &Section, have: u64) -> Vec<(Frame, usize)> {
+    let mut frames = Vec::new();
+    let mut from = have;
+    while let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX) {
+        let bytes = delta.ops.iter().map(Op::size).sum();
+        from = delta.to;
+        frames.push((Frame::Delta(OwnedDelta { owner, delta }), bytes));
+        if from == section.ver {
+            return frames;
+        }
+    }
+    let Snapshot { epoch, ver, floor, ops } = section.snapshot();
+    let mut parts: Vec<(Vec<Op>, usize)> = vec![(vec![], 0)];
+    for op in ops {
+        let size = op.size();
+        match parts.last_mut() {
+            Some((part, bytes)) if *bytes + size <= FRAME_OPS_BYTES_MAX => {
+                *bytes += size;
+                part.push(op);
+            }
+            Some(_) | None => parts.push((vec![op], size)),
+        }
+    }
+    let last = parts.len() - 1;
+    let parts = parts.into_iter().enumerate().map(|(at, (ops, bytes))| {
+        (Frame::Snapshot { owner, epoch, ver, floor, ops, is_last: at == last }, bytes)
+    });
+    parts.collect()
+}

@@ -1,0 +1,47 @@
+//! Who a member is to the failure detector.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+
+/// One life of a node at one address.
+///
+/// At one address the greater `(epoch, renew, node)` wins, so a restart replaces what it was
+/// before, and a node that was wrongly declared down comes back by raising `renew`. That does
+/// not touch its section: only a process start changes `epoch`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Identity {
+    /// Where it receives gossip.
+    pub addr: SocketAddr,
+    /// The node.
+    pub node: NodeId,
+    /// The start of its process.
+    pub epoch: u64,
+    /// How often it was wrongly declared down since.
+    pub renew: u32,
+}
+
+impl Identity {
+    /// What decides between two identities of one address or of one node.
+    pub fn rank(&self) -> (u64, u32, NodeId) {
+        (self.epoch, self.renew, self.node)
+    }
+}
+
+impl foca::Identity for Identity {
+    type Addr = SocketAddr;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Self { renew: self.renew.checked_add(1)?, ..*self })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        self.rank() > adversary.rank()
+    }
+}

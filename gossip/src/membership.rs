@@ -1,0 +1,451 @@
+//! Who is alive: foca, and the four things it lacks.
+//!
+//! - A suspicion that was refuted in time must not expel its member: stale timers are dropped
+//!   (foca 2.0.0 sends `TurnUndead` to the live member instead).
+//! - After a renewal of its own identity foca stays disconnected until a packet comes; an empty
+//!   update at each tick brings it back.
+//! - Members that are down are asked again by stream, whatever state foca is in (see `cluster`).
+//! - Membership travels whole by stream on joining and whenever two views differ, so that no
+//!   single lost packet matters. foca's own announcements are not used and not answered: its
+//!   answer is forty times as large as the question and goes wherever the question says.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hasher;
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use foca::{Codec, Foca, Member, NoCustomBroadcast, Notification, Runtime, State, Timer};
+use grapevine_protocol::Moment;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use siphasher::sip::SipHasher13;
+
+use crate::NodeId;
+use crate::codec::SwimCodec;
+use crate::config::Timings;
+use crate::identity::Identity;
+use crate::message::MemberState;
+
+/// Most members known at once, those that are down included.
+pub const MEMBERS_MAX: usize = 10_000;
+
+/// Largest packet of the failure detector: a datagram less envelope, kind and room for a tag.
+const SWIM_BYTES_MAX: usize = 1180;
+
+/// Renewals of the own identity allowed in a minute; more would be a quarrel, not a mistake.
+const RENEWALS_PER_MINUTE_MAX: usize = 6;
+
+/// A change that matters to the catalogue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// The member is active, in this epoch.
+    Up(Identity),
+    /// The member is down.
+    Down(Identity),
+    /// Another node took the member's address: it will not come back as it was.
+    Replaced(Identity),
+}
+
+/// The members of the cluster as this node sees them.
+pub struct Membership {
+    foca: Foca<Identity, SwimCodec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    effects: Effects,
+    /// Active members by node, this one not among them.
+    active: BTreeMap<NodeId, Identity>,
+    /// Who left, and in which epoch.
+    left: BTreeMap<NodeId, u64>,
+    changes: Vec<Change>,
+    renewals: VecDeque<Moment>,
+    has_left: bool,
+    hash_key: u64,
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+/// What foca wants done, collected in the order it said so.
+#[derive(Debug, Default)]
+struct Effects {
+    now: Moment,
+    sends: Vec<(SocketAddr, Vec<u8>)>,
+    /// By deadline, then foca's own order for timers due together, then age.
+    timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
+    timer_count: u64,
+    is_dirty: bool,
+    renewed: bool,
+    failed_probes: Vec<Identity>,
+}
+
+impl Runtime<Identity> for &mut Effects {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        match notification {
+            Notification::MemberUp(_)
+            | Notification::MemberDown(_)
+            | Notification::Rename(..)
+            | Notification::Active
+            | Notification::Idle
+            | Notification::Defunct => self.is_dirty = true,
+            Notification::Rejoin(_) => {
+                self.is_dirty = true;
+                self.renewed = true;
+            }
+            Notification::ProbeFailed(_, member) => self.failed_probes.push(*member),
+            Notification::DataReceived(_) | Notification::DataSent(_) => {}
+        }
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.sends.push((to.addr, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        let order = match event {
+            Timer::SendIndirectProbe { .. } => 0,
+            Timer::ProbeRandomMember(_) => 1,
+            Timer::ChangeSuspectToDown { .. } => 2,
+            Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_)
+            | Timer::RemoveDown(_) => 3,
+        };
+        self.timer_count += 1;
+        self.timers.insert((self.now + after, order, self.timer_count), event);
+    }
+}
+
+impl Membership {
+    /// This node alone.
+    pub fn new(me: Identity, timings: &Timings, hash_key: u64, rng: Xoshiro256PlusPlus) -> Self {
+        Self {
+            foca: Foca::new(me, foca_config(timings), rng, SwimCodec),
+            effects: Effects::default(),
+            active: BTreeMap::new(),
+            left: BTreeMap::new(),
+            changes: Vec::new(),
+            renewals: VecDeque::new(),
+            has_left: false,
+            hash_key,
+        }
+    }
+
+    /// This node's identity.
+    pub fn me(&self) -> Identity {
+        *self.foca.identity()
+    }
+
+    /// Active members other than this node, by node.
+    pub fn active(&self) -> &BTreeMap<NodeId, Identity> {
+        &self.active
+    }
+
+    /// Whether this node has left; it no longer takes part.
+    pub fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Who left, and in which epoch.
+    pub fn left(&self) -> &BTreeMap<NodeId, u64> {
+        &self.left
+    }
+
+    /// A packet of the failure detector. False if it was refused.
+    pub fn handle_swim(&mut self, now: Moment, bytes: &[u8]) -> bool {
+        self.effects.now = now;
+        if self.has_left {
+            return true;
+        }
+        let Ok(header) = SwimCodec.decode_header(bytes) else { return false };
+        let is_refused = match header.message {
+            foca::Message::Announce => true,
+            foca::Message::TurnUndead => self.renewals.len() >= RENEWALS_PER_MINUTE_MAX,
+            foca::Message::Ping(_)
+            | foca::Message::Ack(_)
+            | foca::Message::PingReq { .. }
+            | foca::Message::IndirectPing { .. }
+            | foca::Message::IndirectAck { .. }
+            | foca::Message::ForwardedAck { .. }
+            | foca::Message::Feed
+            | foca::Message::Gossip
+            | foca::Message::Broadcast => false,
+        };
+        let is_new = !self.active.contains_key(&header.src.node);
+        if is_refused || (is_new && self.foca.iter_membership_state().len() >= MEMBERS_MAX) {
+            return false;
+        }
+        let result = self.foca.handle_data(bytes, &mut self.effects);
+        self.settle();
+        match result {
+            Ok(()) => true,
+            Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Fires every timer that is due.
+    pub fn handle_due(&mut self, now: Moment) {
+        self.effects.now = now;
+        while let Some(entry) = self.effects.timers.first_entry()
+            && entry.key().0 <= now
+        {
+            let timer = entry.remove();
+            if self.has_left || self.is_stale(&timer) {
+                continue;
+            }
+            if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
+                tracing::debug!(%error, "failure detector timer");
+            }
+        }
+        self.settle();
+    }
+
+    /// Once a second: brings foca back if it is disconnected although it knows active members.
+    pub fn tick(&mut self, now: Moment) {
+        self.apply(now, &[], false);
+        while self.renewals.front().is_some_and(|&at| now.since(at) > Duration::from_secs(60)) {
+            self.renewals.pop_front();
+        }
+    }
+
+    /// Applies what another node knows. News of a death is believed only about an address that
+    /// is known here, so that the dead are not taught to those who never met them.
+    pub fn apply(&mut self, now: Moment, states: &[MemberState], broadcast: bool) {
+        self.effects.now = now;
+        if self.has_left {
+            return;
+        }
+        let known: BTreeSet<SocketAddr> =
+            self.foca.iter_membership_state().map(|member| member.id().addr).collect();
+        let room = MEMBERS_MAX.saturating_sub(known.len());
+        let me = self.me();
+        let updates: Vec<Member<Identity>> = states
+            .iter()
+            .map(Member::from)
+            .filter(|m| m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me)
+            .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
+            .take(known.len() + room)
+            .collect();
+        if let Err(error) = self.foca.apply_many(updates.into_iter(), broadcast, &mut self.effects)
+        {
+            tracing::debug!(%error, "member update");
+        }
+        self.settle();
+    }
+
+    /// `identity` is certainly gone.
+    pub fn declare_down(&mut self, now: Moment, identity: Identity) {
+        let down =
+            MemberState { identity, incarnation: 0, liveness: crate::message::Liveness::Down };
+        self.apply(now, &[down], true);
+    }
+
+    /// `node` left in `epoch`. False if that was known.
+    pub fn mark_left(&mut self, now: Moment, node: NodeId, epoch: u64) -> bool {
+        if node == self.me().node || self.left.get(&node).is_some_and(|&known| known >= epoch) {
+            return false;
+        }
+        let active = self.active.get(&node).copied();
+        if self.left.len() >= MEMBERS_MAX && !self.left.contains_key(&node) {
+            self.left.pop_first();
+        }
+        if let Some(identity) = active.filter(|identity| identity.epoch <= epoch) {
+            self.declare_down(now, identity);
+        }
+        self.left.insert(node, epoch);
+        true
+    }
+
+    /// Takes a new identity, after its epoch has been written down.
+    pub fn change_identity(&mut self, now: Moment, identity: Identity) {
+        self.effects.now = now;
+        if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
+            tracing::debug!(%error, "identity change");
+        }
+        self.tick(now);
+    }
+
+    /// Leaves: says so to a few, and takes no part from now on.
+    pub fn leave(&mut self, now: Moment) {
+        self.effects.now = now;
+        if !self.has_left {
+            if let Err(error) = self.foca.leave_cluster(&mut self.effects) {
+                tracing::debug!(%error, "leave");
+            }
+            self.has_left = true;
+            self.effects.timers.clear();
+        }
+    }
+
+    /// Everything known of members, this node first.
+    pub fn states(&self) -> Vec<MemberState> {
+        let me = MemberState {
+            identity: self.me(),
+            incarnation: 0,
+            liveness: crate::message::Liveness::Alive,
+        };
+        std::iter::once(me)
+            .chain(self.foca.iter_membership_state().map(MemberState::from))
+            .collect()
+    }
+
+    /// Members that are down, did not leave, and are not back under another address.
+    pub fn down(&self) -> Vec<Identity> {
+        let down = self.foca.iter_membership_state().filter(|m| m.state() == State::Down);
+        down.map(|member| *member.id())
+            .filter(|id| self.left.get(&id.node).is_none_or(|&epoch| id.epoch > epoch))
+            .filter(|id| !self.active.contains_key(&id.node))
+            .collect()
+    }
+
+    /// The highest epoch that keeps `identity` from being accepted, if one does.
+    pub fn epoch_taken(&self, identity: &Identity) -> Option<u64> {
+        let rivals = self.foca.iter_membership_state().map(Member::id).filter(|known| {
+            (known.node == identity.node
+                && (known.epoch > identity.epoch
+                    || (known.epoch == identity.epoch && known.addr != identity.addr)))
+                || (known.addr == identity.addr
+                    && known.node != identity.node
+                    && known.epoch >= identity.epoch)
+        });
+        let left = self.left.get(&identity.node).filter(|&&epoch| epoch >= identity.epoch);
+        let me = self.me();
+        let mine = (me.node == identity.node && me.epoch >= identity.epoch).then_some(me.epoch);
+        rivals.map(|known| known.epoch).chain(left.copied()).chain(mine).max()
+    }
+
+    /// A hash of the active members and of who left: equal views have equal hashes.
+    pub fn view_hash(&self) -> u64 {
+        let me = self.me();
+        let active = self.active.values().chain(std::iter::once(&me));
+        let mut hash = active
+            .fold(0, |hash, id| hash ^ self.hash(&[id.node.0, id.epoch, u64::from(id.renew)]));
+        for (node, epoch) in &self.left {
+            // A node that is back makes its mark pointless, and it does not know the mark itself.
+            if self.active.get(node).is_some_and(|id| id.epoch > *epoch) {
+                continue;
+            }
+            hash ^= self.hash(&[node.0, *epoch]);
+        }
+        hash
+    }
+
+    /// Packets to send, in order.
+    pub fn take_sends(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        std::mem::take(&mut self.effects.sends)
+    }
+
+    /// Members that did not answer a probe.
+    pub fn take_failed_probes(&mut self) -> Vec<Identity> {
+        std::mem::take(&mut self.effects.failed_probes)
+    }
+
+    /// What changed, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// When the next timer is due.
+    pub fn next_wake(&self) -> Option<Moment> {
+        self.effects.timers.first_key_value().map(|(key, _)| key.0)
+    }
+
+    /// The process did not run for `stall`: time that nobody could use does not count.
+    pub fn postpone(&mut self, stall: Duration) {
+        let timers = std::mem::take(&mut self.effects.timers);
+        let moved = timers.into_iter().map(|((at, order, n), t)| ((at + stall, order, n), t));
+        self.effects.timers = moved.collect();
+    }
+
+    fn hash(&self, words: &[u64]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key, words.len() as u64);
+        for word in words {
+            hasher.write_u64(*word);
+        }
+        hasher.finish()
+    }
+
+    /// A suspicion counts only if the member is still suspected in the same incarnation.
+    fn is_stale(&self, timer: &Timer<Identity>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
+            return false;
+        };
+        !self.foca.iter_membership_state().any(|member| {
+            member.id() == member_id
+                && member.state() == State::Suspect
+                && member.incarnation() == *incarnation
+        })
+    }
+
+    /// After every call into foca: finds out what changed.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.effects.renewed) {
+            self.renewals.push_back(self.effects.now);
+            // Without this foca waits for a packet before it probes anybody again.
+            let none = std::iter::empty();
+            if let Err(error) = self.foca.apply_many(none, false, &mut self.effects) {
+                tracing::debug!(%error, "reconnect after renewal");
+            }
+        }
+        if !std::mem::take(&mut self.effects.is_dirty) {
+            return;
+        }
+        let mut active: BTreeMap<NodeId, Identity> = BTreeMap::new();
+        let mut outdated = Vec::new();
+        for id in self.foca.iter_members().map(|member| *member.id()) {
+            let newest = active.entry(id.node).or_insert(id);
+            if newest.rank() < id.rank() {
+                outdated.push(std::mem::replace(newest, id));
+            } else if newest.rank() > id.rank() {
+                outdated.push(id);
+            }
+        }
+        let addresses: BTreeSet<SocketAddr> = active.values().map(|id| id.addr).collect();
+        for (node, old) in &self.active {
+            if !active.contains_key(node) {
+                let is_replaced = addresses.contains(&old.addr);
+                self.changes.push(if is_replaced {
+                    Change::Replaced(*old)
+                } else {
+                    Change::Down(*old)
+                });
+            }
+        }
+        for (node, id) in &active {
+            if self.active.get(node) != Some(id) {
+                self.changes.push(Change::Up(*id));
+            }
+        }
+        self.active = active;
+        // A node that moved: what it was at its old address is over.
+        for old in outdated {
+            let down = std::iter::once(Member::down(old));
+            if let Err(error) = self.foca.apply_many(down, true, &mut self.effects) {
+                tracing::debug!(%error, "moved member");
+            }
+        }
+    }
+}
+
+fn foca_config(timings: &Timings) -> foca::Config {
+    let three = NonZeroUsize::new(3).expect("3 is not 0");
+    foca::Config {
+        probe_period: timings.probe_period,
+        probe_rtt: timings.probe_rtt,
+        num_indirect_probes: three,
+        // foca's own formula gives 8 at 100 nodes and 2 at 4, too few for a lossy network.
+        max_transmissions: NonZeroU8::new(10).expect("10 is not 0"),
+        suspect_to_down_after: timings.suspicion,
+        // Forgetting the dead early makes rumours about them endless (caio/foca#19).
+        remove_down_after: Some(Duration::from_secs(24 * 3600)),
+        max_packet_size: NonZeroUsize::new(SWIM_BYTES_MAX).expect("1180 is not 0"),
+        notify_down_members: true,
+        periodic_announce: None,
+        periodic_announce_to_down_members: None,
+        periodic_gossip: Some(foca::PeriodicParams {
+            frequency: timings.spread_period,
+            num_members: three,
+        }),
+    }
+}

@@ -1,0 +1,197 @@
+//! What nodes say to each other: datagrams and stream frames.
+
+use foca::{Member, State};
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+use crate::identity::Identity;
+use crate::section::{Delta, Op};
+use crate::wish::Wish;
+
+/// Largest UDP payload: what every IPv6 path carries whole.
+pub const DATAGRAM_BYTES_MAX: usize = 1232;
+
+/// Largest stream frame, envelope included.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Most heads in one datagram.
+pub const HEADS_MAX: usize = 40;
+
+/// Most writes in one datagram's delta.
+pub const DELTA_OPS_MAX: usize = 64;
+
+/// First byte of a datagram's body that is the failure detector's.
+pub const KIND_SWIM: u8 = 0;
+
+/// First byte of a datagram's body that is a [`Message`].
+pub const KIND_MESSAGE: u8 = 1;
+
+/// How far an owner's section goes at the sender.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// The owner.
+    pub owner: NodeId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its version.
+    pub ver: u64,
+    /// The difference is too large for datagrams: ask by stream.
+    pub by_stream: bool,
+}
+
+/// A request for what comes after `have`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Whose section.
+    pub owner: NodeId,
+    /// The epoch the asker has, or expects.
+    pub epoch: u64,
+    /// The version the asker has in it.
+    pub have: u64,
+}
+
+/// A delta and whose it is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct OwnedDelta {
+    /// Whose section.
+    pub owner: NodeId,
+    /// The writes.
+    pub delta: Delta,
+}
+
+/// A datagram other than the failure detector's.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Writes.
+    Deltas(Vec<OwnedDelta>),
+    /// What the sender has. With `asks`, the receiver answers with what it has more of in those
+    /// of `bucket_count` buckets.
+    Heads {
+        /// Heads of the sender.
+        heads: Vec<Head>,
+        /// Number of buckets the sender compared; 0 asks for nothing.
+        bucket_count: u16,
+        /// The buckets that differ.
+        asks: Vec<u16>,
+    },
+    /// Requests; answered with [`Message::Deltas`], or with heads if that takes a stream.
+    Pull(Vec<Ask>),
+    /// Hashes of what the sender has; a receiver that has something else answers with heads.
+    Digest {
+        /// Of the members it holds active.
+        view: u64,
+        /// Of the heads of their sections, in buckets by owner.
+        buckets: Vec<u64>,
+    },
+    /// The sender, who is this identity, leaves.
+    Leave(Identity),
+    /// Something for the owner to do.
+    Wish(Wish),
+}
+
+/// Why a stream was opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// The opener wants to become a member.
+    Join,
+    /// Both compare everything they know.
+    Sync,
+    /// The opener asks for sections.
+    Pull,
+}
+
+/// What one node knows of a member.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// Who.
+    pub identity: Identity,
+    /// Its incarnation: how often it refuted a suspicion.
+    pub incarnation: u16,
+    /// Whether it is alive, suspected or down.
+    pub liveness: Liveness,
+}
+
+/// The three states of SWIM.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Liveness {
+    /// It answers.
+    Alive,
+    /// It did not answer a probe and has not yet said otherwise.
+    Suspect,
+    /// It is gone, or left.
+    Down,
+}
+
+impl From<&Member<Identity>> for MemberState {
+    fn from(member: &Member<Identity>) -> Self {
+        let liveness = match member.state() {
+            State::Alive => Liveness::Alive,
+            State::Suspect => Liveness::Suspect,
+            State::Down => Liveness::Down,
+        };
+        Self { identity: *member.id(), incarnation: member.incarnation(), liveness }
+    }
+}
+
+impl From<&MemberState> for Member<Identity> {
+    fn from(member: &MemberState) -> Self {
+        let state = match member.liveness {
+            Liveness::Alive => State::Alive,
+            Liveness::Suspect => State::Suspect,
+            Liveness::Down => State::Down,
+        };
+        Self::new(member.identity, member.incarnation, state)
+    }
+}
+
+/// One step of a stream.
+///
+/// Join and Sync: the opener sends `Hello`, `Members`, `Heads`, `End`; the other answers with the
+/// same and, before its `End`, the sections the opener lacks; the opener sends what the other
+/// lacks, `End`, and closes. Pull: `Hello`, `Asks`, `End`; then the sections and `End`.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Frame {
+    /// Who speaks, and why.
+    Hello {
+        /// The speaker.
+        identity: Identity,
+        /// What the opener wants.
+        purpose: Purpose,
+    },
+    /// The opener's epoch is not above `epoch`, which the cluster holds for its node or address:
+    /// it must take a greater one and join again.
+    EpochTaken {
+        /// Highest epoch known.
+        epoch: u64,
+    },
+    /// Members, and nodes that left with the epoch in which they did.
+    Members {
+        /// What the speaker knows of members.
+        members: Vec<MemberState>,
+        /// Who left.
+        left: Vec<(NodeId, u64)>,
+    },
+    /// What the speaker has.
+    Heads(Vec<Head>),
+    /// What the speaker wants.
+    Asks(Vec<Ask>),
+    /// Writes.
+    Delta(OwnedDelta),
+    /// Part of a snapshot; it counts when the last part is there.
+    Snapshot {
+        /// Whose section.
+        owner: NodeId,
+        /// Its epoch.
+        epoch: u64,
+        /// The version the whole snapshot brings.
+        ver: u64,
+        /// The floor it brings.
+        floor: u64,
+        /// This part's keys.
+        ops: Vec<Op>,
+        /// Whether this is the last part.
+        is_last: bool,
+    },
+    /// The speaker has said everything of this turn.
+    End,
+}
