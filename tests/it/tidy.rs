@@ -173,3 +173,26 @@ fn nothing_unfinished_is_left_in_the_product() {
     }
     assert_none(&broken, "no todo!, unimplemented! or dbg!");
 }
+
+#[test]
+fn the_compatibility_page_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/compatibility.md")).expect("the page");
+    let sources = sources();
+    let mut named = 0;
+    let mut unknown = Vec::new();
+    for word in page.split('`').skip(1).step_by(2) {
+        let is_name = word.matches('_').count() > 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !is_name {
+            continue;
+        }
+        named += 1;
+        let declaration = format!("fn {word}(");
+        if !sources.iter().any(|source| source.text.contains(&declaration)) {
+            unknown.push(word.to_owned());
+        }
+    }
+    assert!(named > 10, "the page names tests");
+    assert_none(&unknown, "every test named in docs/compatibility.md exists");
+}

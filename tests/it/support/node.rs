@@ -146,7 +146,7 @@ impl Nsqd {
             command
                 .arg(format!("-gossip-address={}", self.gossip()))
                 .arg(format!("-lookup-http-address={}", self.lookup_http()))
-                .arg(format!("-lookup-tcp-address=127.0.0.1:{}", self.lookup_tcp_port));
+                .arg(format!("-lookup-tcp-address={}", self.lookup_tcp()));
             command.args(self.seeds.iter().map(|seed| format!("-gossip-seed-address={seed}")));
         }
         command.args(&self.flags);
@@ -248,6 +248,11 @@ impl Nsqd {
     /// nsqlookupd's HTTP API.
     pub(crate) fn lookup_http(&self) -> String {
         format!("127.0.0.1:{}", self.lookup_http_port)
+    }
+
+    /// nsqlookupd's TCP protocol.
+    pub(crate) fn lookup_tcp(&self) -> String {
+        format!("127.0.0.1:{}", self.lookup_tcp_port)
     }
 
     /// Where other nodes gossip with this one.
