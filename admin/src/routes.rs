@@ -79,7 +79,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         routes
     }
 
-    /// `POST path`, whose handler reads the body and whose answers are not logged (`/pub`, `/mpub`).
+    /// `POST path`, whose handler reads the body and whose answers are not logged.
     #[must_use]
     pub fn publish<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
         let mut routes = self.post(path, handler);

@@ -175,8 +175,10 @@ mod tests {
     #[tokio::test]
     async fn pipelined_requests_are_answered_in_order_on_one_connection() {
         let answer = exchange(
-            b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /nothing HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
-              POST /pub HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n\
+            b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n\
+              POST /nothing HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
+              POST /pub HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+              2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n\
               GET /ping HTTP/1.1\r\nConnection: close\r\n\r\n",
             false,
         )

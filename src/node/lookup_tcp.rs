@@ -184,7 +184,8 @@ impl Peer {
         match (command, self.registered) {
             (LookupCommand::Identify(info), _) => {
                 let producer = self.producer(info).map_err(End::Refused)?;
-                info!(producer = %self.remote, address = producer.broadcast_address, "producer connected");
+                let address = &producer.broadcast_address;
+                info!(producer = %self.remote, address, "producer connected");
                 self.registered = Some(self.handle.producer_connected(producer));
                 return Ok(identity);
             }
