@@ -221,8 +221,9 @@ impl<D: Disk> Log<D> {
                 self.written = next.unwrap_or(self.end);
                 continue;
             };
-            let span = Span { index_base: chunk.index_base, first: from, end: chunk.end };
-            let bytes = chunk.bytes_from(from.offset);
+            let first = from.max(chunk.first); // seqs may have gone on without bytes
+            let span = Span { index_base: chunk.index_base, first, end: chunk.end };
+            let bytes = chunk.bytes_from(first.offset);
             self.files.write(span, bytes)?;
             self.written = span.end;
         }
@@ -283,7 +284,7 @@ impl<D: Disk> Log<D> {
     /// Messages, not yet released, that are only in memory. No I/O.
     pub fn unwritten_messages(&self) -> u64 {
         let from = match self.options.mode {
-            Mode::MemoryOnly => self.floor,
+            Mode::MemoryOnly => self.start(),
             Mode::WriteThrough | Mode::WriteBehind { .. } => self.written.max(self.floor),
         };
         self.end.seq.saturating_sub(from.seq)
@@ -351,12 +352,11 @@ impl<D: Disk> Log<D> {
             let run = if let Some(chunk) = self.tail.at(cursor.offset) {
                 chunk
             } else if let Some(segment) = self.files.at(cursor.offset).copied() {
-                if !(segment.first.seq..segment.end.seq).contains(&cursor.seq)
-                    && let Some(place) = self.files.first_for_seq(cursor.seq)
-                    && place != cursor
-                {
-                    // Seqs went on without bytes here, or the cursor is from before a power loss.
-                    cursor = place;
+                if cursor.seq < segment.first.seq {
+                    cursor = segment.first; // seqs went on without bytes
+                } else if cursor.seq >= segment.end.seq {
+                    // From before a power loss that `advance_to` was not told of.
+                    cursor = self.first_for_seq(cursor.seq);
                     continue;
                 }
                 if self.blocks.at(cursor.offset).is_none()
@@ -377,6 +377,10 @@ impl<D: Disk> Log<D> {
                 return Ok(next);
             }
             cursor = next;
+        }
+        if cursor.seq < until_seq && cursor.offset >= self.end.offset {
+            // Whatever seqs are missing went without bytes.
+            cursor.seq = cursor.seq.max(self.end.seq);
         }
         Ok(cursor)
     }
@@ -413,6 +417,12 @@ impl<D: Disk> Log<D> {
             self.skips.insert(i, (cursor.offset, next));
         }
         Ok(Some(next))
+    }
+
+    /// The start of the segment or chunk in which `seq` would be, or of the first one after it.
+    fn first_for_seq(&self, seq: u64) -> Cursor {
+        let in_memory = self.tail.first_for_seq(seq);
+        self.files.first_for_seq(seq).into_iter().chain(in_memory).min().unwrap_or(self.end)
     }
 
     /// The first record, on disk or in memory, that begins at or after `offset`.

@@ -42,6 +42,12 @@ impl Tail {
         self.chunks.get(i).map(|chunk| chunk.first)
     }
 
+    /// The start of the chunk in which `seq` would be, or of the first one after it.
+    pub(crate) fn first_for_seq(&self, seq: u64) -> Option<Cursor> {
+        let i = self.chunks.partition_point(|chunk| chunk.end.seq <= seq);
+        self.chunks.get(i).map(|chunk| chunk.first)
+    }
+
     /// Adds the records of `span` if there is room; chunks that end at or below `written_offset` may
     /// give theirs.
     ///
