@@ -32,6 +32,8 @@ pub(super) fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
 
 fn run(options: Options) -> ExitCode {
     logging::install(&options);
+    let (id, cluster) = (options.node_id, &options.cluster_name);
+    tracing::info!(version = VERSION, id, %cluster, "nsqd starting");
     for warning in options.warnings() {
         tracing::warn!("{warning}");
     }

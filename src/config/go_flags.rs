@@ -248,9 +248,14 @@ mod tests {
 
     #[test]
     fn the_usage_text_looks_like_that_of_go() {
-        let expected = "Usage of tool:\n  -count int\n    \thow many (default 3)\n  -name string\n    \
-                        \twhat it is called (default \"x\")\n  -place value\n    \twhere\n  -talk\n    \
-                        \ttalk (default true)\n";
+        let expected = [
+            "Usage of tool:",
+            "  -count int\n    \thow many (default 3)",
+            "  -name string\n    \twhat it is called (default \"x\")",
+            "  -place value\n    \twhere",
+            "  -talk\n    \ttalk (default true)\n",
+        ]
+        .join("\n");
         assert_eq!(usage(&Flags::command()), expected);
     }
 }

@@ -141,8 +141,8 @@ impl Show<'_> {
         terminal::out(&format!(
             "\nMessages go in through one node after the other. A consumer asks any node who has \
              the\ntopic, and reads from all of them. The right half is what each node answers.\n\n\
-             \x20time  published through                consumed   nodes in /lookup?topic={TOPIC} of\n\
-             {:<54}{}\n",
+             \x20time  published through                \
+             consumed   nodes in /lookup?topic={TOPIC} of\n{:<54}{}\n",
             "",
             names.join("").trim_end()
         ));
@@ -248,8 +248,9 @@ impl Show<'_> {
         let tally = &self.tally;
         let missing = tally.missing();
         terminal::out(&format!(
-            "\n{name} was gone from every /lookup {:.1} s after kill -9, and back {:.1} s after its \
-             start.\n{} messages were acknowledged, {} of them consumed, {} came twice.\n",
+            "\n{name} was gone from every /lookup {:.1} s after kill -9, \
+             and back {:.1} s after its start.\n\
+             {} messages were acknowledged, {} of them consumed, {} came twice.\n",
             secs(hidden),
             secs(back),
             tally.acknowledged_count(),

@@ -18,8 +18,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// No connection, no answer in time, a status other than 200 (404 is [`io::ErrorKind::NotFound`]), or
-/// no JSON.
+/// No connection, no answer in time, no JSON, or a status other than 200; 404 is
+/// [`io::ErrorKind::NotFound`].
 pub(super) async fn get_json(address: SocketAddr, path: &str) -> io::Result<Value> {
     let answer = tokio::time::timeout(ANSWER_TIME_MAX, get(address, path)).await??;
     Ok(serde_json::from_slice(body(&answer)?)?)

@@ -105,7 +105,8 @@ async fn run(flags: &Flags) -> io::Result<bool> {
         }
         let formed_after = wait_until_formed(&mut nodes).await?;
         terminal::out(&format!(
-            "{node_count} nodes are up; each knew all others after {:.1} s. Their files are in {}\n",
+            "{node_count} nodes are up; each knew all others after {:.1} s. \
+             Their files are in {}\n",
             formed_after.as_secs_f64(),
             folder.path().display()
         ));
