@@ -247,3 +247,88 @@ const VERSION: u32 = 1;
 const JUMP_BYTES: usize = 24;
 /// Encoded size of a [`CheckpointEntry`].
 const ENTRY_BYTES: usize = 43;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cursor() -> impl Strategy<Value = Cursor> {
+        any::<(u64, u64)>().prop_map(|(seq, offset)| Cursor { seq, offset })
+    }
+
+    fn entry() -> impl Strategy<Value = CheckpointEntry> {
+        (cursor(), any::<(bool, u64, u16, i64, i64)>()).prop_map(
+            |(cursor, (side, id, attempts, timestamp, deliver_at))| CheckpointEntry {
+                cursor,
+                side,
+                id,
+                attempts,
+                timestamp,
+                deliver_at,
+            },
+        )
+    }
+
+    fn checkpoint() -> impl Strategy<Value = ChannelCheckpoint> {
+        let jump = (any::<u64>(), cursor()).prop_map(|(at, to)| Jump { at, to });
+        (any::<(bool, u64)>(), cursor(), cursor(), vec(jump, 0..4), vec(entry(), 0..20)).prop_map(
+            |((paused, deferred_ahead), next, known_end, jumps, entries)| ChannelCheckpoint {
+                paused,
+                next,
+                deferred_ahead,
+                jumps,
+                entries,
+                known_end,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(checkpoint in checkpoint(), released in cursor()) {
+            prop_assert_eq!(ChannelCheckpoint::decode(&checkpoint.encode()), Ok(checkpoint.clone()));
+            let state = TopicState { paused: checkpoint.paused, released };
+            prop_assert_eq!(TopicState::decode(&state.encode()), Ok(state));
+        }
+
+        #[test]
+        fn random_bytes_are_refused(mut bytes in vec(any::<u8>(), 0..400), is_signed in any::<bool>()) {
+            prop_assert!(TopicState::decode(&bytes).is_err());
+            prop_assert!(ChannelCheckpoint::decode(&bytes).is_err());
+            // Past the magic and the checksum, what is inside must still be refused or make sense.
+            let mut signed = [&CHANNEL_MAGIC[..], &VERSION.to_le_bytes()].concat();
+            signed.append(&mut bytes);
+            signed.extend_from_slice(&crc32c::crc32c(&signed).to_le_bytes());
+            if is_signed && let Ok(decoded) = ChannelCheckpoint::decode(&signed) {
+                prop_assert_eq!(decoded.encode(), signed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_or_a_changed_byte_anywhere_is_noticed() {
+        let entries = vec![CheckpointEntry { id: 7, attempts: 3, ..Default::default() }; 3];
+        let jumps = vec![Jump { at: 9, to: Cursor { seq: 12, offset: 600 } }];
+        let bytes =
+            ChannelCheckpoint { paused: true, jumps, entries, ..Default::default() }.encode();
+        for at in 0..bytes.len() {
+            assert!(ChannelCheckpoint::decode(&bytes[..at]).is_err(), "cut at {at}");
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x10;
+            assert!(ChannelCheckpoint::decode(&changed).is_err(), "changed at {at}");
+        }
+        assert!(TopicState::decode(&bytes).is_err(), "a channel is no topic");
+    }
+
+    #[test]
+    fn a_later_format_is_named_as_such() {
+        let mut bytes = TopicState::default().encode();
+        bytes.truncate(bytes.len() - 4);
+        bytes[4] = 2;
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        assert_eq!(TopicState::decode(&bytes), Err(CheckpointError::Version(2)));
+    }
+}

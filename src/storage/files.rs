@@ -27,6 +27,22 @@ struct Shared {
     /// Whether names in the directory have changed since it was last synced. Held while syncing it,
     /// so that whoever finds it clean knows that the sync is over.
     is_unsynced: Mutex<bool>,
+    /// Files known to be on the device up to some length. Syncing a file that has not changed is not
+    /// free: it may flush the whole device.
+    synced: Mutex<SyncedFiles>,
+}
+
+#[derive(Debug, Default)]
+struct SyncedFiles {
+    files: Vec<Synced>,
+    /// Counts what made an entry untrue, so that a sync under way meanwhile does not add it again.
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Synced {
+    name: Box<str>,
+    len: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +60,7 @@ impl DirDisk {
             appending: Mutex::default(),
             reading: Mutex::default(),
             is_unsynced: Mutex::default(),
+            synced: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -100,7 +117,37 @@ impl DirDisk {
         })
     }
 
+    /// Brings a file to the device, if it is not there already.
+    fn sync_file(&self, open: &OpenFile) -> io::Result<()> {
+        let len = open.file.metadata()?.len(); // before syncing: what is appended meanwhile may miss it
+        let is_same = |synced: &Synced| synced.name == open.name;
+        let known = self.shared.synced.lock();
+        if known.files.iter().any(|synced| is_same(synced) && synced.len == len) {
+            return Ok(());
+        }
+        let changes = known.changes;
+        drop(known);
+        open.file.sync_data()?;
+        let mut known = self.shared.synced.lock();
+        if known.changes == changes {
+            known.files.retain(|synced| !is_same(synced));
+            if known.files.len() >= SYNCED_MAX {
+                known.files.remove(0);
+            }
+            known.files.push(Synced { name: open.name.clone(), len });
+        }
+        Ok(())
+    }
+
+    /// The file's bytes may change other than by growing.
+    fn forget_synced(&self, name: &str) {
+        let mut known = self.shared.synced.lock();
+        known.changes += 1;
+        known.files.retain(|synced| *synced.name != *name);
+    }
+
     fn forget(&self, name: &str) {
+        self.forget_synced(name);
         for cache in [&self.shared.appending, &self.shared.reading] {
             let mut cache = cache.lock();
             if cache.as_ref().is_some_and(|open| *open.name == *name) {
@@ -133,10 +180,14 @@ impl Disk for DirDisk {
     }
 
     fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if at == 0 {
+            self.forget_synced(name);
+        }
         self.open_for_append(name, at == 0)?.write_all_at(bytes, at)
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        self.forget_synced(name);
         self.open_for_append(name, false)?.set_len(len)
     }
 
@@ -174,7 +225,7 @@ impl Disk for DirDisk {
             let opened =
                 self.cached(name).map_or_else(|| File::open(self.path(name)).map(Arc::new), Ok);
             match opened {
-                Ok(file) => files.push(file),
+                Ok(file) => files.push(OpenFile { name: name.into(), file }),
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
                 Err(failed) => error = Some((failed.kind(), failed.to_string())),
             }
@@ -185,6 +236,7 @@ impl Disk for DirDisk {
     fn close_idle(&self) {
         *self.shared.appending.lock() = None;
         *self.shared.reading.lock() = None;
+        self.shared.synced.lock().files = Vec::new();
     }
 }
 
@@ -192,7 +244,7 @@ impl Disk for DirDisk {
 #[derive(Debug)]
 pub struct DirHandle {
     disk: DirDisk,
-    files: Vec<Arc<File>>,
+    files: Vec<OpenFile>,
     error: Option<(io::ErrorKind, String)>,
 }
 
@@ -202,7 +254,7 @@ impl SyncHandle for DirHandle {
             return Err(io::Error::new(*kind, text.clone()));
         }
         for file in &self.files {
-            file.sync_data()?;
+            self.disk.sync_file(file)?;
         }
         let mut is_unsynced = self.disk.shared.is_unsynced.lock();
         if *is_unsynced {
@@ -264,6 +316,8 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Files whose synced length is remembered: the few a sync handle covers.
+const SYNCED_MAX: usize = 8;
 /// Distinguishes temporary files of two replacements under way at once.
 static TEMPORARY_COUNT: AtomicU64 = AtomicU64::new(0);
 /// Ends the name of a file that is not finished; left over only by a crash, and then of no use.

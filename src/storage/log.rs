@@ -233,8 +233,7 @@ impl<D: Disk> Log<D> {
 
     /// To sync everything written so far, without holding the lock; `None` if nothing was.
     ///
-    /// Covers every segment written to since the last handle but one, so that one syncing task that
-    /// takes handle after handle misses nothing.
+    /// Covers every segment written to since the last handle, and the few before it.
     pub fn sync_handle(&mut self) -> Option<D::Handle> {
         self.files.sync_handle()
     }

@@ -15,7 +15,7 @@ pub(crate) struct SegmentFiles<D> {
     segments: VecDeque<Segment>,
     /// Whether the last segment has bytes past its end that are not ours and could not be cut.
     is_torn: bool,
-    /// First seqs of segments written to since the last sync handle but one.
+    /// First seqs of segments written to since the last sync handle, and a few before.
     unsynced: Vec<u64>,
     /// Whether anybody has asked for a sync handle.
     is_sync_wanted: bool,
@@ -72,8 +72,9 @@ impl<D: Disk> SegmentFiles<D> {
         let names: Vec<String> = self.unsynced.iter().map(|&seq| name_of(seq)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let handle = (!names.is_empty()).then(|| self.disk.sync_handle(&names));
-        // The last two stay: an append may already be on its way into the one that is full.
-        self.unsynced.drain(..self.unsynced.len().saturating_sub(2));
+        // Some stay, because this handle's sync may fail or be overtaken by the next one's. It costs
+        // nothing: a disk does not sync again what has not changed.
+        self.unsynced.drain(..self.unsynced.len().saturating_sub(UNSYNCED_KEPT));
         handle
     }
 
@@ -132,3 +133,5 @@ impl<D: Disk> SegmentFiles<D> {
 /// Segments a sync handle covers, at most. With 100 MiB segments no publisher outruns the background
 /// sync by this much.
 const UNSYNCED_MAX: usize = 8;
+/// Segments the next handle covers as well.
+const UNSYNCED_KEPT: usize = 3;
