@@ -223,6 +223,8 @@ mod tests {
         let request = format!("GET /ping HTTP/1.1\r\n{header}\r\n");
         let answer = exchange(request.as_bytes(), false).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let request = format!("GET /ping HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(101));
+        assert!(exchange(request.as_bytes(), false).await.starts_with("HTTP/1.1 431 "));
         let header = format!("X: {}\r\n", "y".repeat(HEADER_BYTES_MAX / 2));
         let request = format!("GET /ping HTTP/1.1\r\nConnection: close\r\n{header}\r\n");
         assert!(exchange(request.as_bytes(), false).await.starts_with("HTTP/1.1 200 "));

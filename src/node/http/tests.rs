@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use grapevine_broker::{IdSource, Settings};
+use grapevine_broker::{ConsumerId, IdSource, Settings};
+use grapevine_protocol::{ClientSettings, ServerSettings, TopicName};
 use grapevine_storage::DataPath;
 use http::Request;
 use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::config::{Durability, Invocation, Options};
-use crate::node::{Clock, ClusterLink, Registry, RegistryOptions};
+use crate::node::{Client, Clock, ClusterLink, Registry, RegistryOptions};
 
 /// A node in a folder of its own, and its API.
 struct Bench {
@@ -263,4 +264,26 @@ async fn info_names_the_ports_and_the_cluster_view_is_beside_it() {
     let lookup = bench.ask("GET", "/lookup?topic=t", Body::empty()).await;
     assert!(lookup.starts_with(r#"200 {"channels":[]"#), "{lookup}");
     assert_eq!(bench.post("/topic/tombstone?topic=t&node=x:1").await, error(404, "NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn a_producer_lists_every_topic_it_published_to() {
+    let bench = Bench::new().await;
+    let settings = ClientSettings::new("10.0.0.1", &ServerSettings::default());
+    let client = Arc::new(Client::new(ConsumerId(1), "10.0.0.1:5".into(), 7, settings));
+    bench.node.registry.add_client(&client);
+    assert!(bench.stats("").await["producers"].is_null(), "it has published nothing");
+    for (topic, count) in [("b", 2), ("a", 1)] {
+        client.count_published(&TopicName::new(topic).unwrap(), count);
+        bench.post(&format!("/topic/create?topic={topic}")).await;
+    }
+    let counts = async |query: &str| {
+        let producer = bench.stats(query).await["producers"][0].clone();
+        assert_eq!(producer["remote_address"], "10.0.0.1:5");
+        producer["pub_counts"].to_string()
+    };
+    let (a, b) = (r#"{"topic":"a","count":1}"#, r#"{"topic":"b","count":2}"#);
+    assert_eq!(counts("").await, format!("[{a},{b}]"));
+    assert_eq!(counts("&topic=b").await, format!("[{b}]"));
+    assert!(bench.stats("&include_clients=false").await["producers"].is_null());
 }
