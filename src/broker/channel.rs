@@ -26,6 +26,8 @@ pub struct Channel {
     pub(crate) jumps: VecDeque<Jump>,
     /// Handed out before and waiting again.
     pub(crate) requeued: VecDeque<Held>,
+    /// Whether the next pull begins with messages never handed out.
+    pub(crate) is_turn_of_new: bool,
     /// Waiting for their time.
     pub(crate) deferred: BTreeMap<(Moment, u64), Held>,
     pub(crate) in_flight: InFlight,
@@ -55,6 +57,7 @@ impl Channel {
             deferred_ahead: 0,
             jumps: VecDeque::new(),
             requeued: VecDeque::new(),
+            is_turn_of_new: false,
             deferred: BTreeMap::new(),
             in_flight: InFlight::default(),
             consumers: BTreeMap::new(),

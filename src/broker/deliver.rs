@@ -37,6 +37,8 @@ pub struct PullLimits {
 pub struct Pulled {
     /// Messages delivered.
     pub count: u64,
+    /// Those of them that were delivered for the first time.
+    pub fresh: u64,
     /// Whether the consumer has room and more is waiting: pull again after this turn.
     pub has_more: bool,
     /// Whether the consumer can take another message.
@@ -50,6 +52,7 @@ struct Filling<'a> {
     left: u64,
     bytes_left: usize,
     count: u64,
+    fresh: u64,
     keeps_bodies: bool,
 }
 
@@ -88,11 +91,12 @@ impl<D: Disk> Topic<D> {
             left: room.min(share).min(limits.messages_max),
             bytes_left: limits.bytes_max,
             count: 0,
+            fresh: 0,
             keeps_bodies,
             consumer: &mut taker,
         };
         let result = filling.fill(channel, &mut self.log, &mut self.side, released, deliver);
-        let count = filling.count;
+        let (count, fresh) = (filling.count, filling.fresh);
         let is_ready = !channel.is_paused && taker.room() > 0;
         channel.consumers.insert(consumer, taker);
         result?;
@@ -100,7 +104,7 @@ impl<D: Disk> Topic<D> {
         if left > 0 && channel.woken == 0 {
             channel.wake_for(left, wakes);
         }
-        Ok(Pulled { count, has_more: is_ready && left > 0, is_ready })
+        Ok(Pulled { count, fresh, has_more: is_ready && left > 0, is_ready })
     }
 }
 
@@ -172,7 +176,8 @@ impl Channel {
 }
 
 impl Filling<'_> {
-    /// First what was requeued, then what was never handed out.
+    /// Requeued messages and new ones share the room, whoever begins taking turns: a message that
+    /// is requeued again and again must not keep the others waiting.
     fn fill<D: Disk>(
         &mut self,
         channel: &mut Channel,
@@ -181,10 +186,49 @@ impl Filling<'_> {
         released: Cursor,
         deliver: &mut dyn FnMut(Delivery<'_>),
     ) -> std::io::Result<()> {
-        while self.wants_more() && !channel.requeued.is_empty() {
+        channel.is_turn_of_new = !channel.is_turn_of_new;
+        let all = self.left;
+        if !channel.requeued.is_empty() {
+            let half = if channel.is_turn_of_new { all / 2 } else { all.div_ceil(2) };
+            if channel.is_turn_of_new {
+                self.fill_new(channel, log, released, all - half, deliver)?;
+            }
+            self.fill_requeued(channel, log, side, half, deliver)?;
+        }
+        let left = self.left;
+        self.fill_new(channel, log, released, left, deliver)?;
+        let left = self.left;
+        self.fill_requeued(channel, log, side, left, deliver)
+    }
+
+    /// Hands out up to `count` messages that were handed out before.
+    fn fill_requeued<D: Disk>(
+        &mut self,
+        channel: &mut Channel,
+        log: &mut Log<D>,
+        side: &mut Option<Log<D>>,
+        count: u64,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) -> std::io::Result<()> {
+        let stop_at = self.left.saturating_sub(count);
+        while self.wants_more() && self.left > stop_at && !channel.requeued.is_empty() {
             self.redeliver(channel, log, side, deliver)?;
         }
-        while self.wants_more() {
+        Ok(())
+    }
+
+    /// Hands out up to `count` messages that were never handed out.
+    fn fill_new<D: Disk>(
+        &mut self,
+        channel: &mut Channel,
+        log: &mut Log<D>,
+        released: Cursor,
+        count: u64,
+        deliver: &mut dyn FnMut(Delivery<'_>),
+    ) -> std::io::Result<()> {
+        let stop_at = self.left.saturating_sub(count);
+        let before = self.count;
+        while self.wants_more() && self.left > stop_at {
             channel.take_jumps();
             let until = channel.jumps.front().map_or(released.seq, |jump| jump.at);
             if channel.next.seq >= until.min(released.seq) {
@@ -193,7 +237,7 @@ impl Filling<'_> {
             let from = channel.next;
             let mut visit = |record: Record<'_>| {
                 self.visit(channel, &record, deliver);
-                match self.wants_more() {
+                match self.wants_more() && self.left > stop_at {
                     true => ControlFlow::Continue(()),
                     false => ControlFlow::Break(()),
                 }
@@ -206,6 +250,7 @@ impl Filling<'_> {
                 break;
             }
         }
+        self.fresh += self.count - before;
         Ok(())
     }
 

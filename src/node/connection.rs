@@ -170,7 +170,8 @@ impl Connection {
     }
 
     fn next_due(&self) -> Option<Moment> {
-        self.heartbeat_at.into_iter().chain(self.read_deadline()).min()
+        let deadlines = [self.heartbeat_at, self.read_deadline(), self.session.flush_at()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Heartbeat and read deadline; `true` when the client was silent for too long.
@@ -178,6 +179,9 @@ impl Connection {
         if self.read_deadline().is_some_and(|deadline| deadline <= now) {
             debug!(client = %self.session.client().remote_address, "client was silent for two heartbeats");
             return Ok(true);
+        }
+        if self.session.flush_at().is_some_and(|at| at <= now) {
+            self.flush().await?;
         }
         if self.heartbeat_at.is_some_and(|at| at <= now) {
             frame::response(self.session.output(), frame::HEARTBEAT);

@@ -108,6 +108,9 @@ pub(crate) struct Session {
     unsynced: Vec<(Arc<Topic>, Cursor)>,
     output: BytesMut,
     has_responses: bool,
+    /// The output holds a message delivered for the first time.
+    has_new: bool,
+    flush_at: Option<Moment>,
     pulled: Pulled,
 }
 
@@ -135,6 +138,8 @@ impl Session {
             unsynced: Vec::new(),
             output: BytesMut::new(),
             has_responses: false,
+            has_new: false,
+            flush_at: None,
             pulled: Pulled::default(),
         }
     }
@@ -169,11 +174,23 @@ impl Session {
         self.pulled.has_more
     }
 
-    /// Whether the output must be written now: responses at once, messages when nothing more can
-    /// be joined to them. Nothing is ever held back for the sake of `output_buffer_timeout`.
+    /// Whether the output must be written now.
+    ///
+    /// Responses and new messages leave at once, unless more can be joined to them. Messages that
+    /// were delivered before may wait `output_buffer_timeout`, as all do in nsqd: a client that
+    /// requeues in a loop then does not spin.
     pub(crate) fn must_flush(&self) -> bool {
+        if self.output.is_empty() {
+            return false;
+        }
         let is_full = self.output.len() >= PULL_BYTES_MAX.min(self.settings.output_buffer_size);
-        !self.output.is_empty() && (self.has_responses || !self.pulled.has_more || is_full)
+        let may_wait = self.pulled.is_ready && self.flush_at.is_some() && !self.has_new;
+        self.has_responses || is_full || !(self.pulled.has_more || may_wait)
+    }
+
+    /// When output that may wait must have left.
+    pub(crate) const fn flush_at(&self) -> Option<Moment> {
+        self.flush_at
     }
 
     /// For a response; the caller flushes.
@@ -183,6 +200,8 @@ impl Session {
 
     pub(crate) fn take_output(&mut self) -> BytesMut {
         self.has_responses = false;
+        self.has_new = false;
+        self.flush_at = None;
         std::mem::take(&mut self.output)
     }
 
@@ -532,13 +551,22 @@ impl Session {
         });
         self.has_responses |= refused;
         match pulled {
-            Ok(pulled) => self.pulled = pulled,
+            Ok(pulled) => self.pulled(pulled, now.mono),
             Err(error) => {
                 error!(topic = %subscription.topic.name(), channel = %channel, %error, "cannot read the topic log");
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn pulled(&mut self, pulled: Pulled, now: Moment) {
+        self.pulled = pulled;
+        self.has_new |= pulled.fresh > 0;
+        let timeout = self.settings.output_buffer_timeout;
+        if pulled.count > 0 && self.flush_at.is_none() && !timeout.is_zero() {
+            self.flush_at = Some(now + timeout);
+        }
     }
 
     /// Everything is written and nothing more to pull: the next message shall wake this client.
