@@ -163,7 +163,8 @@ impl Channel {
         Ok(())
     }
 
-    /// TOUCH: the deadline becomes `now` + the consumer's timeout, at most `timeout_max` after delivery.
+    /// TOUCH: the deadline becomes `now` + the consumer's timeout, at most `timeout_max` after
+    /// delivery.
     pub(crate) fn touch(
         &mut self,
         consumer: ConsumerId,
@@ -232,7 +233,8 @@ impl Channel {
         }
     }
 
-    /// Wakes waiting consumers for `count` new messages: the nearest first, then the longest waiting.
+    /// Wakes waiting consumers for `count` new messages: the nearest first, then the longest
+    /// waiting.
     ///
     /// Near consumers are filled up before farther ones are woken. Among equally near ones each
     /// new message wakes one more, so that a burst is shared.

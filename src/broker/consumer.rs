@@ -70,7 +70,8 @@ pub(crate) struct Consumer {
     pub(crate) finish_count: u64,
     pub(crate) requeue_count: u64,
     sample: Option<(u8, SmallRng)>,
-    /// Deadlines of deliveries, in order because the timeout is fixed; answered ones stay until swept.
+    /// Deadlines of deliveries, in order because the timeout is fixed; answered ones stay until
+    /// swept.
     deadlines: VecDeque<(Moment, u64)>,
     /// Deadlines moved by TOUCH, which are not in order.
     touched: BTreeSet<(Moment, u64)>,

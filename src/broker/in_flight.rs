@@ -89,7 +89,8 @@ impl InFlight {
         self.entries.get(&id).is_some_and(|entry| entry.consumer == consumer)
     }
 
-    /// Takes the message out if its deadline is the one given: otherwise it was answered or touched.
+    /// Takes the message out if its deadline is the one given: otherwise it was answered or
+    /// touched.
     pub(crate) fn take_due(
         &mut self,
         id: u64,

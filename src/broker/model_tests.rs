@@ -45,7 +45,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let delay = prop_oneof![3 => Just(0_u16), 1 => 1..2_000_u16];
     let step = prop_oneof![
-        6 => (1..20_u8, delay.clone()).prop_map(|(count, delay_ms)| Step::Publish { count, delay_ms }),
+        6 => (1..20_u8, delay.clone())
+            .prop_map(|(count, delay_ms)| Step::Publish { count, delay_ms }),
         1 => (0..3_u8).prop_map(Step::CreateChannel),
         8 => (0..3_u8, 0..2_u8, 1..15_u8)
             .prop_map(|(channel, consumer, rdy)| Step::Pull { channel, consumer, rdy }),

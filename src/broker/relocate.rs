@@ -132,5 +132,5 @@ impl<D: Disk> Topic<D> {
 /// The oldest segment, if it lies far enough behind `head`.
 fn oldest_behind(segments: &[SegmentInfo], head: Cursor) -> Option<SegmentInfo> {
     let behind = segments.iter().filter(|segment| segment.end <= head).count();
-    (behind > SEGMENTS_BEHIND_MAX).then(|| segments[0].clone())
+    (behind > SEGMENTS_BEHIND_MAX).then(|| segments[0])
 }

@@ -200,7 +200,8 @@ impl<D: Disk> Topic<D> {
         self.log.end().seq - self.released.seq
     }
 
-    /// Frees what an ephemeral topic's channels are done with; its log has no checkpoint to wait for.
+    /// Frees what an ephemeral topic's channels are done with; its log has no checkpoint to wait
+    /// for.
     fn free_memory(&mut self) {
         let held = self.log.end().offset - self.log.start().offset;
         if held > MEMORY_BYTES_UNSWEPT_MAX {
@@ -278,7 +279,8 @@ impl<D: Disk> Topic<D> {
         self.is_exiting
     }
 
-    /// Subscribes a connection to an existing channel; it gets nothing before [`set_ready`](Self::set_ready).
+    /// Subscribes a connection to an existing channel; it gets nothing before
+    /// [`set_ready`](Self::set_ready).
     ///
     /// # Errors
     ///

@@ -177,7 +177,8 @@ impl Connection {
     /// Heartbeat and read deadline; `true` when the client was silent for too long.
     async fn timers(&mut self, now: Moment) -> io::Result<bool> {
         if self.read_deadline().is_some_and(|deadline| deadline <= now) {
-            debug!(client = %self.session.client().remote_address, "client was silent for two heartbeats");
+            let remote = &self.session.client().remote_address;
+            debug!(client = %remote, "client was silent for two heartbeats");
             return Ok(true);
         }
         if self.session.flush_at().is_some_and(|at| at <= now) {

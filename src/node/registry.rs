@@ -168,7 +168,7 @@ impl Registry {
         let state = dir.read_state()?.and_then(|bytes| match TopicState::decode(&bytes) {
             Ok(state) => Some(state),
             Err(error) => {
-                warn!(topic = %name, %error, "damaged topic state skipped; the topic is not paused");
+                warn!(topic = %name, %error, "damaged topic state skipped; it is not paused");
                 None
             }
         });
@@ -182,7 +182,10 @@ impl Registry {
             let checkpoint = match ChannelCheckpoint::decode(&bytes) {
                 Ok(checkpoint) => Some(checkpoint),
                 Err(error) => {
-                    warn!(topic = %name, %channel, %error, "damaged channel checkpoint skipped; its messages come again");
+                    warn!(
+                        topic = %name, %channel, %error,
+                        "damaged channel checkpoint skipped; its messages come again"
+                    );
                     None
                 }
             };
@@ -234,7 +237,8 @@ impl Registry {
         }
         let disk = match &dir {
             Some(dir) => dir.disk(),
-            None => DirDisk::new(""), // never touched: the log of an ephemeral topic stays in memory
+            // Never touched: the log of an ephemeral topic stays in memory.
+            None => DirDisk::new(""),
         };
         let (log, _) = Log::open(disk, self.log_options(name))?;
         let core = grapevine_broker::Topic::new(name.clone(), log, Arc::clone(&self.settings));
@@ -340,7 +344,8 @@ const CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 fn report(topic: &TopicName, recovery: &grapevine_storage::Recovery) {
     if recovery.torn_bytes > 0 {
-        warn!(%topic, bytes = recovery.torn_bytes, "unfinished write at the end of the log cut off");
+        let bytes = recovery.torn_bytes;
+        warn!(%topic, bytes, "unfinished write at the end of the log cut off");
     }
     for damage in &recovery.damaged {
         warn!(

@@ -363,7 +363,8 @@ impl Session {
         Ok(())
     }
 
-    /// Joins a message to the batch; it is stored and answered at the end of the turn at the latest.
+    /// Joins a message to the batch; it is stored and answered at the end of the turn at the
+    /// latest.
     async fn publish(
         &mut self,
         verb: Verb,

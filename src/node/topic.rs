@@ -136,7 +136,10 @@ impl Topic {
             }
             Err(PublishError::Disk(error)) => {
                 if self.registry.health.write_failed(error) {
-                    error!(topic = %self.name, %error, "cannot write the topic log; publishes are refused until there is room");
+                    error!(
+                        topic = %self.name, %error,
+                        "cannot write the topic log; publishes are refused until there is room"
+                    );
                 }
             }
             Err(PublishError::Exiting) => {}
@@ -239,7 +242,10 @@ impl Topic {
                 && !is_back
                 && let Err(error) = dir.remove_channel(channel)
             {
-                error!(topic = %self.name, channel, %error, "cannot remove the channel's checkpoint");
+                error!(
+                    topic = %self.name, channel, %error,
+                    "cannot remove the channel's checkpoint"
+                );
             }
         }
         info!(topic = %self.name, channel, "channel deleted");
@@ -341,7 +347,10 @@ impl Topic {
     /// The last save: everything, log included.
     pub(crate) fn save_all(&self) {
         if let Err(error) = self.core.lock().flush() {
-            error!(topic = %self.name, %error, "cannot write the topic log; messages in memory are lost");
+            error!(
+                topic = %self.name, %error,
+                "cannot write the topic log; messages in memory are lost"
+            );
         }
         self.save_files(true, true);
         self.sync_now();
@@ -354,16 +363,18 @@ impl Topic {
         }
         let now = self.registry.clock.now();
         let checkpoint = self.core.lock().checkpoint(now, all);
-        if let Some(dir) = &self.dir {
-            if let Err(error) =
-                write_checkpoint(dir, &checkpoint, self.registry.is_fsync || is_last)
-            {
-                self.core.lock().checkpoint_failed();
-                if self.registry.health.write_failed(&error) {
-                    error!(topic = %self.name, %error, "cannot write a checkpoint; messages may come again after a crash");
-                }
-                return;
+        let is_durable = self.registry.is_fsync || is_last;
+        if let Some(dir) = &self.dir
+            && let Err(error) = write_checkpoint(dir, &checkpoint, is_durable)
+        {
+            self.core.lock().checkpoint_failed();
+            if self.registry.health.write_failed(&error) {
+                error!(
+                    topic = %self.name, %error,
+                    "cannot write a checkpoint; messages may come again after a crash"
+                );
             }
+            return;
         }
         let forgotten = self.core.lock().forget(&checkpoint);
         if let Some(dir) = &self.dir {
@@ -497,7 +508,7 @@ fn write_checkpoint(
 fn remove_segments(topic: &TopicName, disk: &DirDisk, names: &[String]) {
     for name in names {
         if let Err(error) = disk.remove(name) {
-            error!(%topic, segment = name, %error, "cannot remove a finished segment; it is tried again at the next start");
+            error!(%topic, segment = name, %error, "cannot remove a finished segment");
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::segment::{Segment, Stop, Walk, walk};
 
 /// Blocks of older records, shared by all channels of the topic.
 ///
-/// A block begins wherever some reader was and holds only whole, checked records, so reading from it
+/// A block begins wherever some reader was and holds only whole, checked records, so reading from
+/// it
 /// costs no more than reading from the tail.
 #[derive(Debug)]
 pub(crate) struct Blocks {
@@ -50,7 +51,8 @@ impl Blocks {
         Some(&block.run)
     }
 
-    /// Reads about `bytes` bytes at `from` into a block, or one whole record if that is longer. Blocks
+    /// Reads about `bytes` bytes at `from` into a block, or one whole record if that is longer.
+    /// Blocks
     /// that end at or below `floor_offset` are reused first.
     pub(crate) fn load<D: Disk>(
         &mut self,

@@ -100,7 +100,8 @@ impl ChannelCheckpoint {
     ///
     /// # Errors
     ///
-    /// See [`CheckpointError`]; never panics, never allocates more than a small multiple of the input.
+    /// See [`CheckpointError`]; never panics, never allocates more than a small multiple of the
+    /// input.
     pub fn decode(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let mut input = Decoder::new(bytes, CHANNEL_MAGIC)?;
         let paused = input.bool()?;
@@ -289,13 +290,17 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_is_read(checkpoint in checkpoint(), released in cursor()) {
-            prop_assert_eq!(ChannelCheckpoint::decode(&checkpoint.encode()), Ok(checkpoint.clone()));
+            let decoded = ChannelCheckpoint::decode(&checkpoint.encode());
+            prop_assert_eq!(decoded, Ok(checkpoint.clone()));
             let state = TopicState { paused: checkpoint.paused, released };
             prop_assert_eq!(TopicState::decode(&state.encode()), Ok(state));
         }
 
         #[test]
-        fn random_bytes_are_refused(mut bytes in vec(any::<u8>(), 0..400), is_signed in any::<bool>()) {
+        fn random_bytes_are_refused(
+            mut bytes in vec(any::<u8>(), 0..400),
+            is_signed in any::<bool>(),
+        ) {
             prop_assert!(TopicState::decode(&bytes).is_err());
             prop_assert!(ChannelCheckpoint::decode(&bytes).is_err());
             // Past the magic and the checksum, what is inside must still be refused or make sense.

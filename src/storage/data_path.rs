@@ -3,7 +3,8 @@
 //! ```text
 //! <data>/topics/<topic>.topic/00000000000000000000.seg   a segment of the topic's log
 //!                             topic.state                 TopicState
-//!                             <channel>.channel           ChannelCheckpoint; exists = the channel does
+//!                             <channel>.channel           ChannelCheckpoint; exists = the channel
+//! does
 //!                             <channel>.side/             the channel's side log
 //! <data>/<name>                                           files of the node itself
 //! ```
@@ -117,7 +118,8 @@ pub struct TopicDir {
 }
 
 impl TopicDir {
-    /// Creates the directory; one that is there already is fine. `durable`: synced before returning.
+    /// Creates the directory; one that is there already is fine. `durable`: synced before
+    /// returning.
     pub fn create(&self, durable: bool) -> io::Result<()> {
         create_dir(&self.dir)?;
         if durable {
@@ -154,7 +156,8 @@ impl TopicDir {
         replace_file(&self.dir, &format!("{channel}{CHANNEL_SUFFIX}"), bytes, durable)
     }
 
-    /// Removes a channel: its checkpoint first, so that half a removal is a whole one, then its side
+    /// Removes a channel: its checkpoint first, so that half a removal is a whole one, then its
+    /// side
     /// log.
     pub fn remove_channel(&self, channel: &str) -> io::Result<()> {
         remove_file(&self.dir.join(format!("{channel}{CHANNEL_SUFFIX}")))?;

@@ -16,7 +16,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Length of a file in bytes.
     fn len(&self, name: &str) -> io::Result<u64>;
 
-    /// Writes `bytes` at `at`, which the caller knows to be the end of the file (0 creates or empties it).
+    /// Writes `bytes` at `at`, which the caller knows to be the end of the file (0 creates or
+    /// empties it).
     ///
     /// # Errors
     ///

@@ -27,7 +27,8 @@ struct Shared {
     /// Whether names in the directory have changed since it was last synced. Held while syncing it,
     /// so that whoever finds it clean knows that the sync is over.
     is_unsynced: Mutex<bool>,
-    /// Files known to be on the device up to some length. Syncing a file that has not changed is not
+    /// Files known to be on the device up to some length. Syncing a file that has not changed is
+    /// not
     /// free: it may flush the whole device.
     synced: Mutex<SyncedFiles>,
 }
@@ -119,7 +120,8 @@ impl DirDisk {
 
     /// Brings a file to the device, if it is not there already.
     fn sync_file(&self, open: &OpenFile) -> io::Result<()> {
-        let len = open.file.metadata()?.len(); // before syncing: what is appended meanwhile may miss it
+        // Before syncing: what is appended meanwhile may miss it.
+        let len = open.file.metadata()?.len();
         let is_same = |synced: &Synced| synced.name == open.name;
         let known = self.shared.synced.lock();
         if known.files.iter().any(|synced| is_same(synced) && synced.len == len) {

@@ -19,7 +19,8 @@ use crate::tail::Tail;
 ///
 /// Owned by its topic, under the topic's lock. Methods may do file I/O except where it says not.
 ///
-/// Invariants: segments and chunks of the tail are each ascending and do not overlap; what is between
+/// Invariants: segments and chunks of the tail are each ascending and do not overlap; what is
+/// between
 /// `written` and `end` is in the tail unless it was released; between segments there may be gaps.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
@@ -56,7 +57,8 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     ///
-    /// Only when the disk cannot be read at all; damage is passed over and reported in [`Recovery`].
+    /// Only when the disk cannot be read at all; damage is passed over and reported in
+    /// [`Recovery`].
     pub fn open(disk: D, options: LogOptions) -> io::Result<(Self, Recovery)> {
         let recovered = match options.mode {
             Mode::MemoryOnly => Recovered::default(),
@@ -85,7 +87,8 @@ impl<D: Disk> Log<D> {
         Ok((log, report))
     }
 
-    /// Makes sure that new records get places at or past `known`, which somebody remembers as having
+    /// Makes sure that new records get places at or past `known`, which somebody remembers as
+    /// having
     /// been in use: the log's end may not have been written, or was lost with the power. No I/O.
     pub fn advance_to(&mut self, known: Cursor) {
         if known.seq <= self.end.seq && known.offset <= self.end.offset {
@@ -100,7 +103,8 @@ impl<D: Disk> Log<D> {
         self.roll();
     }
 
-    /// Appends the whole batch or, on an error, nothing. Message `i` gets id `first_id + i * id_step`
+    /// Appends the whole batch or, on an error, nothing. Message `i` gets id `first_id + i *
+    /// id_step`
     /// (wrapping). Returns the place of the first.
     ///
     /// # Errors
@@ -430,8 +434,10 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// A finished segment at least this large, in bytes, is removed although it is the last: small enough
-/// that a drained topic keeps no disk worth speaking of, large enough that the file creation it takes
+/// A finished segment at least this large, in bytes, is removed although it is the last: small
+/// enough
+/// that a drained topic keeps no disk worth speaking of, large enough that the file creation it
+/// takes
 /// does not show in the cost of a message.
 const DRAINED_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Damaged places remembered, so that each channel need not search past them again.

@@ -72,7 +72,8 @@ impl Run {
         (cursor, ControlFlow::Continue(()))
     }
 
-    /// Whether a record begins at `cursor`. A cursor remembered from before a power loss may not fit
+    /// Whether a record begins at `cursor`. A cursor remembered from before a power loss may not
+    /// fit
     /// what was written since; then the walk starts at the front and goes by seq.
     fn begins_at(&self, cursor: Cursor) -> bool {
         cursor == self.first

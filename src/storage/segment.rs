@@ -1,6 +1,7 @@
 //! Segment files: their names, their headers, and the walk over their records.
 //!
-//! A segment is named after the seq of its first record, `<20 digits>.seg`. It begins with two equal
+//! A segment is named after the seq of its first record, `<20 digits>.seg`. It begins with two
+//! equal
 //! copies of this header, so that no single damaged byte costs a segment; records follow back to
 //! back. Little-endian:
 //!
@@ -20,7 +21,8 @@ use crate::record::{Cursor, HEADER_BYTES, Header, is_intact, u32_at, u64_at};
 pub struct SegmentInfo {
     /// Its first record.
     pub first: Cursor,
-    /// Just past its last one. For a segment that was not read at recovery, the `seq` is that of the
+    /// Just past its last one. For a segment that was not read at recovery, the `seq` is that of
+    /// the
     /// next segment's first record.
     pub end: Cursor,
     /// Bytes of the file.

@@ -72,7 +72,8 @@ impl<D: Disk> SegmentFiles<D> {
         let names: Vec<String> = self.unsynced.iter().map(|&seq| name_of(seq)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let handle = (!names.is_empty()).then(|| self.disk.sync_handle(&names));
-        // Some stay, because this handle's sync may fail or be overtaken by the next one's. It costs
+        // Some stay, because this handle's sync may fail or be overtaken by the next one's. It
+        // costs
         // nothing: a disk does not sync again what has not changed.
         self.unsynced.drain(..self.unsynced.len().saturating_sub(UNSYNCED_KEPT));
         handle
@@ -130,7 +131,8 @@ impl<D: Disk> SegmentFiles<D> {
     }
 }
 
-/// Segments a sync handle covers, at most. With 100 MiB segments no publisher outruns the background
+/// Segments a sync handle covers, at most. With 100 MiB segments no publisher outruns the
+/// background
 /// sync by this much.
 const UNSYNCED_MAX: usize = 8;
 /// Segments the next handle covers as well.

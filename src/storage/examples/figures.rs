@@ -69,7 +69,8 @@ fn run(disk: &DirDisk, mode: Mode, lag_batches: usize) -> Result<(), Box<dyn Err
     let messages = (BATCHES * BATCH_MESSAGES) as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / messages;
     println!(
-        "{:<38} lag {:>6} batches: build {:.3} append {:.3} read {:.3} us/message, cache {} KiB ({})",
+        "{:<38} lag {:>6} batches: build {:.3} append {:.3} read {:.3} us/message, \
+         cache {} KiB ({})",
         format!("{mode:?}"),
         lag_batches,
         each(building),
