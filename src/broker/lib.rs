@@ -16,6 +16,7 @@ mod model_tests;
 mod recovery;
 mod relocate;
 mod stats;
+mod subscription;
 mod topic;
 
 pub use channel::Channel;
@@ -26,4 +27,5 @@ pub use ids::IdSource;
 pub use in_flight::Unanswered;
 pub use recovery::ChannelFile;
 pub use stats::{ChannelStats, ConsumerStats, TopicStats};
-pub use topic::{Deleted, Now, PublishError, Settings, SubscribeError, Topic, Unsubscribed, Wakes};
+pub use subscription::{SubscribeError, Unsubscribed};
+pub use topic::{Deleted, Now, PublishError, Settings, Topic, Wakes};
