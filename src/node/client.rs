@@ -9,6 +9,8 @@ use grapevine_protocol::{ChannelName, ClientSettings, TopicName};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::upgrade::Layers;
+
 /// What wakes a connection's task from outside.
 #[derive(Debug, Default)]
 pub struct Wake {
@@ -52,6 +54,7 @@ pub struct Client {
     pub wake: Arc<Wake>,
     state: AtomicU8,
     settings: Mutex<Arc<ClientSettings>>,
+    layers: Mutex<Layers>,
     subscription: Mutex<Option<(TopicName, ChannelName)>>,
     published: Mutex<BTreeMap<TopicName, u64>>,
 }
@@ -70,6 +73,7 @@ impl Client {
             wake: Arc::default(),
             state: AtomicU8::new(0),
             settings: Mutex::new(Arc::new(settings)),
+            layers: Mutex::default(),
             subscription: Mutex::new(None),
             published: Mutex::new(BTreeMap::new()),
         }
@@ -91,6 +95,15 @@ impl Client {
 
     pub(crate) fn set_settings(&self, settings: ClientSettings) {
         *self.settings.lock() = Arc::new(settings);
+    }
+
+    /// TLS and compression.
+    pub fn layers(&self) -> Layers {
+        self.layers.lock().clone()
+    }
+
+    pub(crate) fn change_layers(&self, change: impl FnOnce(&mut Layers)) {
+        change(&mut self.layers.lock());
     }
 
     /// Where it is subscribed.

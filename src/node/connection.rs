@@ -13,12 +13,16 @@ use tracing::debug;
 
 use super::session::{Progress, Session};
 use super::transport::Transport;
+use super::upgrade;
 
 /// Room for the first read of a connection that has been quiet.
 const READ_BYTES_MIN: usize = 2 * 1024;
 
 /// Room for a read of a busy connection; reached by doubling while reads fill what there is.
 const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// How long the end of an upgraded stream may take.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A client's connection after its magic.
 pub(crate) struct Connection {
@@ -56,7 +60,8 @@ impl Connection {
             debug!(client = %remote, %error, "client connection lost");
         }
         self.session.close();
-        let _ = self.transport.shutdown().await;
+        // Layers write a last word, which a peer that does not read must not hold up.
+        let _ = tokio::time::timeout(SHUTDOWN_TIME_MAX, self.transport.shutdown()).await;
     }
 
     async fn serve(&mut self, mut sleep: Pin<&mut Sleep>) -> io::Result<()> {
@@ -103,6 +108,10 @@ impl Connection {
             let done = self.session.commands(&mut self.input).await;
             self.has_input = done.progress == Progress::MayContinue;
             is_over = done.progress == Progress::Over;
+            if done.progress == Progress::MustUpgrade {
+                // Boxed: rare, and large next to the rest of the task.
+                is_over = Box::pin(self.upgrade()).await?;
+            }
             if done.commands > 0 {
                 self.waiting_since = self.session.registry().clock().moment();
             }
@@ -117,6 +126,42 @@ impl Connection {
             self.flush().await?;
         }
         Ok(is_over)
+    }
+
+    /// Answers IDENTIFY, then puts on what was negotiated; `true` when that failed.
+    async fn upgrade(&mut self) -> io::Result<bool> {
+        self.flush().await?;
+        let Some(upgrades) = self.session.take_upgrades() else {
+            return Ok(false);
+        };
+        if let Some(config) = upgrades.tls {
+            let early = self.input.split().freeze();
+            let client = Arc::clone(self.session.client());
+            let accepted = tokio::select! {
+                biased;
+                accepted = upgrade::accept(self.transport.detach(), early, config) => accepted,
+                () = closed(&client) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            match accepted {
+                Ok((transport, facts)) => {
+                    self.transport = transport;
+                    self.session.upgraded(|layers| layers.tls = Some(facts));
+                    self.flush().await?;
+                }
+                Err(refused) => {
+                    self.transport = refused.transport;
+                    self.session.upgrade_failed(&refused.reason);
+                    return Ok(true);
+                }
+            }
+        }
+        if let Some(compression) = upgrades.compression {
+            let early = self.input.split().freeze();
+            self.transport = compression.wrap(self.transport.detach(), early);
+            self.session.upgraded(|layers| layers.add(compression));
+            self.flush().await?;
+        }
+        Ok(false)
     }
 
     /// Waits for bytes, a wake-up or a deadline.
@@ -208,6 +253,14 @@ impl Connection {
             };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        if self.transport.must_flush() {
+            tokio::select! {
+                biased;
+                flushed = self.transport.flush() => flushed?,
+                () = closed(&client) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = patience(interval) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
         self.session.give_back_output(output);

@@ -15,6 +15,7 @@ mod storekeeper;
 mod timekeeper;
 mod topic;
 mod transport;
+mod upgrade;
 
 pub use client::{Client, Wake};
 pub use clock::{Clock, wall_ns};
@@ -25,3 +26,4 @@ pub use registry::{Registry, RegistryOptions};
 pub use start::{Node, StartError, run};
 pub use timekeeper::Timekeeper;
 pub use topic::Topic;
+pub use upgrade::{Layers, TlsFacts};

@@ -19,6 +19,7 @@ use tracing::{debug, error};
 use super::client::Client;
 use super::registry::Registry;
 use super::topic::{Answers, Topic};
+use super::upgrade::{Layers, Upgrades};
 
 /// Commands carried out before deliveries and other connections get their turn.
 const COMMANDS_PER_TURN_MAX: usize = 1_024;
@@ -47,6 +48,10 @@ pub(crate) struct SessionOptions {
     pub(crate) server: ServerSettings,
     /// Zone and region, if topology-aware consumption is on.
     pub(crate) place: Option<(String, String)>,
+    /// The node's certificate, if it has one.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether only IDENTIFY is allowed before TLS.
+    pub(crate) is_tls_required: bool,
 }
 
 /// How far a run through the input came.
@@ -54,6 +59,8 @@ pub(crate) struct SessionOptions {
 pub(crate) enum Progress {
     /// The turn is over, there may be more.
     MayContinue,
+    /// The stream changes once the output is written.
+    MustUpgrade,
     /// More bytes are needed.
     NeedsInput,
     /// The connection ends once the output is written.
@@ -98,6 +105,7 @@ pub(crate) struct Session {
     gate: Gate,
     bytes_wanted: usize,
     is_input_ended: bool,
+    upgrades: Option<Upgrades>,
     subscription: Option<Subscription>,
     answers: Vec<Answer>,
     batch: Batch,
@@ -121,15 +129,17 @@ impl Session {
         client: Arc<Client>,
     ) -> Self {
         let settings = (*client.settings()).clone();
+        let gate = Gate { tls_missing: options.is_tls_required, ..Gate::default() };
         Self {
             registry,
             options,
             client,
             settings,
             decoder: Decoder::default(),
-            gate: Gate::default(),
+            gate,
             bytes_wanted: 0,
             is_input_ended: false,
+            upgrades: None,
             subscription: None,
             answers: Vec::new(),
             batch: Batch::new(),
@@ -234,6 +244,9 @@ impl Session {
                         && self.fail(&error)
                     {
                         break Progress::Over;
+                    }
+                    if self.upgrades.is_some() {
+                        break Progress::MustUpgrade;
                     }
                 }
                 Ok(Decoded::MpubStarted { topic }) => {
@@ -356,11 +369,31 @@ impl Session {
 
     fn identify(&mut self, body: &[u8]) -> Result<(), ClientError> {
         let request = Identify::parse(body)?;
-        let answer = negotiate(&request, &self.options.server, &mut self.settings)?;
+        let layers = self.client.layers();
+        let offer = layers.offer(&self.options.server);
+        let answer = negotiate(&request, &offer, &mut self.settings)?;
+        self.upgrades = Upgrades::of(&answer, self.options.tls.as_ref());
         self.gate.heartbeats_enabled = self.settings.heartbeat_interval.is_some();
         self.client.set_settings(self.settings.clone());
         self.respond(&answer.response);
         Ok(())
+    }
+
+    /// The upgrades to carry out now that IDENTIFY is answered.
+    pub(crate) const fn take_upgrades(&mut self) -> Option<Upgrades> {
+        self.upgrades.take()
+    }
+
+    /// One upgrade is done: the client is told inside of it.
+    pub(crate) fn upgraded(&mut self, change: impl FnOnce(&mut Layers)) {
+        self.client.change_layers(change);
+        self.gate.tls_missing &= self.client.layers().tls.is_none();
+        self.respond(frame::OK);
+    }
+
+    /// An upgrade came to nothing.
+    pub(crate) fn upgrade_failed(&mut self, reason: &str) {
+        self.fail(&ClientError::identify_failed(reason));
     }
 
     /// Joins a message to the batch; it is stored and answered at the end of the turn at the

@@ -8,6 +8,7 @@ use grapevine_broker::{IdSource, Settings};
 use grapevine_gossip::{Handle, Producer};
 use grapevine_protocol::{Limits, ServerSettings, VERSION};
 use grapevine_storage::DataPath;
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -18,8 +19,8 @@ use super::cluster::ClusterLink;
 use super::listener::{self, Listener};
 use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
-use super::{http, lookup_tcp, storekeeper};
-use crate::config::{Address, Options};
+use super::{http, lookup_tcp, storekeeper, upgrade};
+use crate::config::{Address, Options, TlsRequired};
 
 /// How long clients' tasks get to hand back what they hold when the node stops.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -48,6 +49,9 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// TLS cannot be offered as asked for; the text names the flag.
+    #[error("{0}")]
+    Tls(String),
     /// Gossip cannot start.
     #[error("gossip-address: {0}")]
     Gossip(String),
@@ -67,6 +71,8 @@ pub struct Node {
     pub tcp_port: Option<u16>,
     /// Port of `-http-address`; `None` if it is off or a unix socket.
     pub http_port: Option<u16>,
+    /// Port of `-https-address`; `None` if there is no HTTPS or it is a unix socket.
+    pub https_port: Option<u16>,
     /// Port of `-lookup-http-address`; `None` if it is off or a unix socket.
     pub lookup_http_port: Option<u16>,
 }
@@ -81,16 +87,20 @@ impl Node {
 struct Listeners {
     tcp: Option<Listener>,
     http: Option<Listener>,
+    https: Option<Listener>,
     lookup_http: Option<Listener>,
     lookup_tcp: Option<Listener>,
 }
 
 impl Listeners {
-    async fn open(options: &Options) -> Result<Self, StartError> {
+    async fn open(options: &Options, has_tls: bool) -> Result<Self, StartError> {
         let named = |flag| move |error| StartError::Listen { flag, error };
         Ok(Self {
             tcp: Listener::bind(&options.tcp_address).await.map_err(named("tcp-address"))?,
             http: Listener::bind(&options.http_address).await.map_err(named("http-address"))?,
+            https: Listener::bind(if has_tls { &options.https_address } else { &Address::Off })
+                .await
+                .map_err(named("https-address"))?,
             lookup_http: Listener::bind(&options.lookup_http_address)
                 .await
                 .map_err(named("lookup-http-address"))?,
@@ -110,7 +120,8 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     // Signals are caught from here on, so that a stop during the start is an orderly one.
     let stopping = Stopping::listen().map_err(StartError::Load)?;
     let data_path = DataPath::open(&options.data_path)?;
-    let listeners = Listeners::open(&options).await?;
+    let tls = upgrade::server_config(&options).map_err(StartError::Tls)?;
+    let listeners = Listeners::open(&options, tls.is_some()).await?;
     let clock = Clock::start();
     let hostname = gethostname::gethostname().to_string_lossy().into_owned();
     let ids = message_ids(&data_path, &options).map_err(StartError::Load)?;
@@ -135,10 +146,11 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         hostname,
         tcp_port: listeners.tcp.as_ref().and_then(Listener::port),
         http_port: listeners.http.as_ref().and_then(Listener::port),
+        https_port: listeners.https.as_ref().and_then(Listener::port),
         lookup_http_port: listeners.lookup_http.as_ref().and_then(Listener::port),
         options: Arc::clone(&options),
     });
-    let mut serving = serve(&node, listeners, &stopped);
+    let mut serving = serve(&node, listeners, tls, &stopped);
     let keeping = keep(&registry, options.sync_timeout);
     let signal = stopping.wait().await;
     info!(signal, "stopping");
@@ -148,18 +160,27 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     Ok(())
 }
 
-fn serve(node: &Arc<Node>, listeners: Listeners, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+fn serve(
+    node: &Arc<Node>,
+    listeners: Listeners,
+    tls: Option<Arc<ServerConfig>>,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let options = &node.options;
     let mut tasks = JoinSet::new();
     if let Some(listener) = listeners.tcp {
         info!(address = listener.address(), "TCP: listening");
-        let session = session_options(options);
+        let session = session_options(options, tls.clone());
         let registry = Arc::clone(&node.registry);
         tasks.spawn(listener::serve(listener, registry, session, stopped.clone()));
     }
     if let Some(listener) = listeners.http {
         info!(address = listener.address(), "HTTP: listening");
         tasks.spawn(http::serve(listener, Arc::clone(node), stopped.clone()));
+    }
+    if let (Some(listener), Some(tls)) = (listeners.https, tls) {
+        info!(address = listener.address(), "HTTPS: listening");
+        tasks.spawn(http::serve_https(listener, tls, Arc::clone(node), stopped.clone()));
     }
     if let Some(listener) = listeners.lookup_http {
         info!(address = listener.address(), "lookup HTTP: listening");
@@ -312,7 +333,7 @@ fn registry_options(options: &Options) -> RegistryOptions {
     }
 }
 
-fn session_options(options: &Options) -> Arc<SessionOptions> {
+fn session_options(options: &Options, tls: Option<Arc<ServerConfig>>) -> Arc<SessionOptions> {
     let is_topology_aware = options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE);
     let place = (options.topology_zone.clone(), options.topology_region.clone());
     let limits = Limits {
@@ -331,13 +352,14 @@ fn session_options(options: &Options) -> Arc<SessionOptions> {
         min_output_buffer_timeout: options.min_output_buffer_timeout,
         max_output_buffer_timeout: options.max_output_buffer_timeout,
         max_deflate_level: options.max_deflate_level,
-        tls_v1: false,
-        deflate: false,
-        snappy: false,
+        tls_v1: tls.is_some(),
+        deflate: options.deflate,
+        snappy: options.snappy,
         auth_required: false,
         topology_region: options.topology_region.clone(),
         topology_zone: options.topology_zone.clone(),
     };
     let place = is_topology_aware.then_some(place);
-    Arc::new(SessionOptions { limits, server, place })
+    let is_tls_required = options.tls_required != TlsRequired::No;
+    Arc::new(SessionOptions { limits, server, place, tls, is_tls_required })
 }

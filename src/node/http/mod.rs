@@ -8,6 +8,33 @@ mod lookup;
 mod publish;
 mod stats;
 mod status;
+/// One connection, from its TLS handshake, if there is one, to its end.
+async fn converse(
+    mut transport: Transport,
+    remote: Remote,
+    api: &Api,
+    tls: Option<Arc<ServerConfig>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    if let Some(tls) = tls {
+        let accepted = tokio::select! {
+            accepted = Box::pin(upgrade::accept(transport, Bytes::new(), tls)) => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((inside, _)) => transport = inside,
+            Err(refused) => {
+                debug!(client = %remote.0, reason = refused.reason, "tls handshake failed");
+                return;
+            }
+        }
+    }
+    let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+    if let Err(error) = serve_connection(transport, remote.clone(), api, stopped).await {
+        debug!(client = %remote.0, %error, "http connection ended early");
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -15,28 +42,49 @@ mod topics;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use grapevine_admin::{Api, CONNECTIONS_MAX, Remote, Routes, serve_connection};
+use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::listener::Listener;
 use super::start::Node;
+use super::transport::Transport;
+use super::upgrade;
+use crate::config::TlsRequired;
 
 pub(crate) use lookup::GossipLookup;
 
 /// Pause after a failed accept (too many open files, say), so that the node does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves nsqd's API, and the cluster view beside it, until `stop`.
+/// Serves nsqd's API, and the cluster view beside it, until `stop`. Where TLS is required of
+/// everybody, all it says is which port speaks it.
 pub(crate) async fn serve(listener: Listener, node: Arc<Node>, stop: watch::Receiver<bool>) {
-    accept_until(listener, nsqd_api(node), stop).await;
+    let (required, https_port) = (node.options.tls_required, node.https_port.unwrap_or(0));
+    let mut api = nsqd_api(node);
+    if required == TlsRequired::Yes {
+        api = api.refusing_plain_http(https_port);
+    }
+    accept_until(listener, api, None, stop).await;
+}
+
+/// Serves the same over TLS.
+pub(crate) async fn serve_https(
+    listener: Listener,
+    tls: Arc<ServerConfig>,
+    node: Arc<Node>,
+    stop: watch::Receiver<bool>,
+) {
+    accept_until(listener, nsqd_api(node), Some(tls), stop).await;
 }
 
 /// Serves nsqlookupd's API until `stop`.
 pub(crate) async fn serve_lookup(listener: Listener, node: Arc<Node>, stop: watch::Receiver<bool>) {
     let cluster = GossipLookup::new(node.registry.cluster().clone());
-    accept_until(listener, grapevine_admin::lookup::api(Arc::new(cluster)), stop).await;
+    accept_until(listener, grapevine_admin::lookup::api(Arc::new(cluster)), None, stop).await;
 }
 
 /// Source: `newHTTPServer`, nsqd/http.go (nsq 3103474b).
@@ -64,7 +112,12 @@ fn nsqd_api(node: Arc<Node>) -> Api {
 }
 
 /// Accepts connections until `stop`, then waits for the answers under way.
-async fn accept_until(listener: Listener, api: Api, mut stop: watch::Receiver<bool>) {
+async fn accept_until(
+    listener: Listener,
+    api: Api,
+    tls: Option<Arc<ServerConfig>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let api = Arc::new(api);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -79,14 +132,9 @@ async fn accept_until(listener: Listener, api: Api, mut stop: watch::Receiver<bo
         };
         match accepted {
             (Ok((transport, remote)), permit) => {
-                let (api, mut stop) = (Arc::clone(&api), stop.clone());
+                let (api, tls, stop) = (Arc::clone(&api), tls.clone(), stop.clone());
                 connections.spawn(async move {
-                    let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
-                    let remote = Remote(remote.into());
-                    let served = serve_connection(transport, remote.clone(), &api, stopped).await;
-                    if let Err(error) = served {
-                        debug!(client = %remote.0, %error, "http connection ended early");
-                    }
+                    converse(transport, Remote(remote.into()), &api, tls, stop).await;
                     drop(permit);
                 });
             }

@@ -162,7 +162,8 @@ impl Clients {
     }
 
     fn client(&self, client: &Client, pub_counts: Vec<PubCount>) -> ClientStats {
-        let settings = client.settings();
+        let (settings, layers) = (client.settings(), client.layers());
+        let tls = layers.tls.unwrap_or_default();
         let figures = self.figures.get(&client.id).copied().unwrap_or_default();
         ClientStats {
             client_id: settings.client_id.clone(),
@@ -177,10 +178,17 @@ impl Clients {
             requeue_count: figures.requeue_count,
             connect_ts: client.connect_ts,
             sample_rate: settings.sample_rate,
+            deflate: layers.is_deflate,
+            snappy: layers.is_snappy,
             user_agent: settings.user_agent.clone(),
             topology_zone: settings.topology_zone.clone(),
             topology_region: settings.topology_region.clone(),
             pub_counts,
+            tls: !tls.version.is_empty(),
+            // Go has reported this as true for every TLS connection for years.
+            tls_negotiated_protocol_is_mutual: !tls.version.is_empty(),
+            tls_cipher_suite: tls.cipher_suite,
+            tls_version: tls.version.to_owned(),
             ..ClientStats::default()
         }
     }

@@ -57,6 +57,7 @@ impl Bench {
             hostname: "host".to_owned(),
             tcp_port: Some(4150),
             http_port: None,
+            https_port: None,
             lookup_http_port: None,
         });
         Self { api: nsqd_api(Arc::clone(&node)), node, _folder: folder }
