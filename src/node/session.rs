@@ -1,43 +1,36 @@
 //! What one client may do and has asked for: commands in, batches and answers out.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use grapevine_broker::{
-    ConsumerId, ConsumerSettings, Locality, PublishError, PullLimits, Pulled, SubscribeError,
-    Unanswered,
-};
+use grapevine_broker::Pulled;
 use grapevine_protocol::{
-    ChannelName, ClientError, ClientSettings, ClientState, Command, Decoded, Decoder, Gate,
-    Identify, Limits, MessageId, Moment, ServerSettings, TopicName, Verb, frame, negotiate,
+    ClientError, ClientSettings, ClientState, Command, Decoded, Decoder, Gate, Identify, Limits,
+    Moment, ServerSettings, Verb, frame, negotiate,
 };
 use grapevine_storage::{Batch, Cursor};
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::client::Client;
 use super::registry::Registry;
-use super::topic::{Answers, Topic};
+use super::topic::Topic;
 use super::upgrade::{Layers, Upgrades};
+
+mod delivery;
+mod publish;
+
+use delivery::{Answer, Subscription};
+use publish::PendingPublish;
 
 /// Commands carried out before deliveries and other connections get their turn.
 const COMMANDS_PER_TURN_MAX: usize = 1_024;
 
-/// Bytes of a batch after which it is stored although more could be joined to it.
-const BATCH_BYTES_MAX: usize = 1 << 20;
-
 /// Body bytes taken in one pull, and output bytes after which a pull waits for a write.
 const PULL_BYTES_MAX: usize = 64 * 1024;
 
-/// Messages taken in one pull: bounds the time the topic's lock is held.
-const PULL_MESSAGES_MAX: u64 = 512;
-
 /// Output buffers larger than this are not kept for the next turn.
 const OUTPUT_BYTES_KEPT_MAX: usize = 256 * 1024;
-
-/// Tries to subscribe while others delete the ephemeral channel at the same moment.
-const SUBSCRIBE_TRIES_MAX: usize = 10;
 
 /// What every session of a node is held to.
 #[derive(Clone, Debug)]
@@ -72,27 +65,6 @@ pub(crate) enum Progress {
 pub(crate) struct Done {
     pub(crate) progress: Progress,
     pub(crate) commands: usize,
-}
-
-/// A consumer's answer that waits for the topic's lock.
-enum Answer {
-    Finish(MessageId),
-    Requeue(MessageId, Duration),
-    Touch(MessageId),
-    Ready(u64),
-}
-
-struct Subscription {
-    topic: Arc<Topic>,
-    channel: ChannelName,
-}
-
-/// Publishes of one topic that are stored together.
-struct PendingPublish {
-    topic: Arc<Topic>,
-    verb: Verb,
-    /// Commands to acknowledge.
-    commands: usize,
 }
 
 /// The state of one client's connection.
@@ -396,224 +368,6 @@ impl Session {
         self.fail(&ClientError::identify_failed(reason));
     }
 
-    /// Joins a message to the batch; it is stored and answered at the end of the turn at the
-    /// latest.
-    async fn publish(
-        &mut self,
-        verb: Verb,
-        topic: &str,
-        body: &[u8],
-        deliver_at: i64,
-    ) -> Result<(), ClientError> {
-        if !self.answers.is_empty() {
-            self.apply_answers();
-        }
-        self.aim(verb, topic).await?;
-        self.batch.push(body, deliver_at);
-        match self.batch.bytes() > BATCH_BYTES_MAX {
-            true => self.store_batch(),
-            false => Ok(()),
-        }
-    }
-
-    /// Makes the batch one of `topic`, storing it first if it is another's.
-    async fn aim(&mut self, verb: Verb, topic: &str) -> Result<(), ClientError> {
-        if let Some(pending) = &mut self.pending {
-            if pending.verb == verb && **pending.topic.name() == *topic {
-                pending.commands += 1;
-                return Ok(());
-            }
-            self.store_batch()?;
-        }
-        let topic = self.topic(verb, topic).await?;
-        self.pending = Some(PendingPublish { topic, verb, commands: 1 });
-        Ok(())
-    }
-
-    /// The topic to publish to; created if it is not there.
-    async fn topic(&mut self, verb: Verb, name: &str) -> Result<Arc<Topic>, ClientError> {
-        if let Some(recent) = &self.recent
-            && **recent.name() == *name
-            && !recent.is_exiting()
-        {
-            return Ok(Arc::clone(recent));
-        }
-        let failed = |error: PublishError| ClientError::publish_failed(verb, error);
-        let name =
-            TopicName::new(name).map_err(|error| ClientError::publish_failed(verb, error))?;
-        let topic = self.registry.topic(&name).await.map_err(failed)?;
-        self.recent = Some(Arc::clone(&topic));
-        Ok(topic)
-    }
-
-    /// nsqd creates the topic of an MPUB before it reads the body.
-    async fn mpub_started(&mut self, topic: &str) -> Result<(), ClientError> {
-        self.store_batch()?;
-        self.topic(Verb::Mpub, topic).await.map(|_| ())
-    }
-
-    /// Stores the batch and acknowledges its commands.
-    fn store_batch(&mut self) -> Result<(), ClientError> {
-        let Some(pending) = self.pending.take() else {
-            return Ok(());
-        };
-        let count = self.batch.len() as u64;
-        let now = self.registry.clock().now();
-        let stored = pending.topic.publish(&mut self.batch, now);
-        self.batch.clear();
-        let end = stored.map_err(|error| ClientError::publish_failed(pending.verb, error))?;
-        self.client.count_published(pending.topic.name(), count);
-        for _ in 0..pending.commands {
-            frame::response(&mut self.output, frame::OK);
-        }
-        self.has_responses = true;
-        if self.registry.is_fsync {
-            self.unsynced.push((pending.topic, end));
-        }
-        Ok(())
-    }
-
-    /// Waits until what the output acknowledges is on the device, if that is what `OK` means.
-    pub(crate) async fn sync(&mut self) {
-        for (topic, end) in std::mem::take(&mut self.unsynced) {
-            if let Err(error) = topic.sync_through(end).await {
-                error!(topic = %topic.name(), %error, "cannot sync the topic log; publishes are refused");
-                self.registry.health().write_failed(&error);
-                // None of the acknowledgements may leave; the client sees them as failed.
-                self.output.clear();
-                self.fail(&ClientError::publish_failed(Verb::Pub, error));
-                grapevine_broker::Signal::close(&*self.client.wake);
-            }
-        }
-    }
-
-    async fn subscribe(&mut self, topic: &str, channel: &str) -> Result<(), ClientError> {
-        let topic = TopicName::new(topic).map_err(ClientError::sub_failed)?;
-        let channel = ChannelName::new(channel).map_err(ClientError::sub_failed)?;
-        let mut result = Err(SubscribeError::Exiting);
-        for _ in 0..SUBSCRIBE_TRIES_MAX {
-            let found = self.registry.topic(&topic).await.map_err(ClientError::sub_failed)?;
-            found.create_channel(&channel);
-            result = found.subscribe(&channel, self.consumer_settings());
-            match result {
-                Err(SubscribeError::Exiting) => tokio::task::yield_now().await,
-                Err(SubscribeError::TooManyConsumers(_)) => break,
-                Ok(()) => {
-                    self.subscribed(found, channel);
-                    return Ok(());
-                }
-            }
-        }
-        Err(match result {
-            Err(SubscribeError::TooManyConsumers(limit)) => {
-                ClientError::too_many_consumers(&topic, &channel, limit as u64)
-            }
-            Err(SubscribeError::Exiting) | Ok(()) => ClientError::sub_failed("exiting"),
-        })
-    }
-
-    fn subscribed(&mut self, topic: Arc<Topic>, channel: ChannelName) {
-        self.client.set_subscription(topic.name().clone(), channel.clone());
-        self.client.set_state(3);
-        self.gate.state = ClientState::Subscribed;
-        self.subscription = Some(Subscription { topic, channel });
-        self.respond(frame::OK);
-    }
-
-    fn consumer_settings(&self) -> ConsumerSettings {
-        let locality = match &self.options.place {
-            Some((zone, _)) if *zone == self.settings.topology_zone => Locality::Zone,
-            Some((_, region)) if *region == self.settings.topology_region => Locality::Region,
-            Some(_) | None => Locality::Global,
-        };
-        ConsumerSettings {
-            id: self.client.id,
-            signal: Arc::clone(&self.client.wake) as Arc<dyn grapevine_broker::Signal>,
-            msg_timeout: self.settings.msg_timeout,
-            sample_rate: u8::try_from(self.settings.sample_rate).unwrap_or(0),
-            locality,
-            seed: self.client.id.0 ^ u64::from_le_bytes(self.client.connect_ts.to_le_bytes()),
-        }
-    }
-
-    /// Notes an answer; it is carried out with the next pull, under one lock.
-    fn answer(&mut self, answer: Answer) -> Result<(), ClientError> {
-        self.store_batch()?;
-        self.answers.push(answer);
-        Ok(())
-    }
-
-    /// Carries out the noted answers without a pull, where a response must come after them.
-    fn apply_answers(&mut self) {
-        let Some(subscription) = &self.subscription else {
-            return;
-        };
-        if self.answers.is_empty() {
-            return;
-        }
-        let (channel, id) = (&subscription.channel, self.client.id);
-        let (answers, output) = (&mut self.answers, &mut self.output);
-        let now = self.registry.clock().now();
-        let refused =
-            subscription.topic.turn(now, |core| refuse(answers, core, channel, id, output));
-        self.has_responses |= refused;
-    }
-
-    /// Answers, then as many messages as the client may have: one lock.
-    pub(crate) fn deliver(&mut self) -> io::Result<()> {
-        self.pulled = Pulled::default();
-        let Some(subscription) = &self.subscription else {
-            return Ok(());
-        };
-        let (channel, id) = (&subscription.channel, self.client.id);
-        let (answers, output) = (&mut self.answers, &mut self.output);
-        let room = PULL_BYTES_MAX.saturating_sub(output.len()).max(1);
-        let limits = PullLimits { messages_max: PULL_MESSAGES_MAX, bytes_max: room };
-        let now = self.registry.clock().now();
-        let (refused, pulled) = subscription.topic.turn(now, |core| {
-            let refused = refuse(answers, core, channel, id, output);
-            let pulled = core.pull(channel, id, limits, &mut |message| {
-                frame::message(
-                    output,
-                    message.timestamp,
-                    message.attempts,
-                    message.id,
-                    message.body,
-                );
-            });
-            (refused, pulled)
-        });
-        self.has_responses |= refused;
-        match pulled {
-            Ok(pulled) => self.pulled(pulled, now.mono),
-            Err(error) => {
-                error!(topic = %subscription.topic.name(), channel = %channel, %error, "cannot read the topic log");
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn pulled(&mut self, pulled: Pulled, now: Moment) {
-        self.pulled = pulled;
-        self.has_new |= pulled.fresh > 0;
-        let timeout = self.settings.output_buffer_timeout;
-        if pulled.count > 0 && self.flush_at.is_none() && !timeout.is_zero() {
-            self.flush_at = Some(now + timeout);
-        }
-    }
-
-    /// Everything is written and nothing more to pull: the next message shall wake this client.
-    /// `false` if there is one already.
-    pub(crate) fn park(&mut self) -> bool {
-        match &self.subscription {
-            Some(subscription) if self.pulled.is_ready => {
-                subscription.topic.park(&subscription.channel, self.client.id)
-            }
-            Some(_) | None => true,
-        }
-    }
-
     /// The connection is gone: what it held is for others.
     pub(crate) fn close(&mut self) {
         self.apply_answers();
@@ -622,39 +376,4 @@ impl Session {
         }
         self.registry.remove_client(self.client.id);
     }
-}
-
-/// Carries out `answers`; those refused are told to the client. `true` if there were any.
-fn refuse(
-    answers: &mut Vec<Answer>,
-    core: &mut Answers<'_>,
-    channel: &ChannelName,
-    by: ConsumerId,
-    output: &mut BytesMut,
-) -> bool {
-    let mut has_refused = false;
-    for answer in answers.drain(..) {
-        let number = |id: &MessageId| id.as_u64().ok_or(Unanswered::NotInFlight);
-        let (verb, id, result) = match answer {
-            Answer::Ready(count) => {
-                core.set_ready(channel, by, count);
-                continue;
-            }
-            Answer::Finish(id) => {
-                (Verb::Fin, id, number(&id).and_then(|id| core.finish(channel, by, id)))
-            }
-            Answer::Requeue(id, delay) => {
-                (Verb::Req, id, number(&id).and_then(|id| core.requeue(channel, by, id, delay)))
-            }
-            Answer::Touch(id) => {
-                (Verb::Touch, id, number(&id).and_then(|id| core.touch(channel, by, id)))
-            }
-        };
-        if let Err(unanswered) = result {
-            let reason = unanswered.to_string();
-            frame::error(output, &ClientError::about_message(verb, id, &reason));
-            has_refused = true;
-        }
-    }
-    has_refused
 }
