@@ -226,7 +226,8 @@ pub struct Options {
     #[arg(long = "gossip-seed-address", value_name = "value", action = ArgAction::Append)]
     pub gossip_seed_addresses: Vec<String>,
     /// IP address or ip:port at which other nodes reach this node's gossip; without a port, or
-    /// with port 0, the port gossip listens on (defaults to where packets come from)
+    /// with port 0, the port gossip listens on (defaults to the address gossip is bound to, or if
+    /// that is every one, to the one this machine speaks to its seeds from)
     #[arg(long, value_name = "string", default_value = "")]
     pub gossip_advertise_address: Advertised,
     /// nodes with another cluster name are ignored
@@ -258,22 +259,10 @@ pub struct Options {
     pub live: Arc<Live>,
 }
 
-/// `-gossip-advertise-address`: where other nodes reach this one, if that must be said.
+/// `-gossip-advertise-address`: where other nodes reach this one, if that must be said. Port 0 is the
+/// port gossip listens on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Advertised(pub Option<SocketAddr>);
-
-impl Advertised {
-    /// The address to tell others when gossip listens on `bound_port`; `None`: not configured.
-    pub fn resolve(self, bound_port: u16) -> Option<SocketAddr> {
-        let Self(address) = self;
-        address.map(|mut address| {
-            if address.port() == 0 {
-                address.set_port(bound_port);
-            }
-            address
-        })
-    }
-}
 
 impl FromStr for Advertised {
     type Err = String;

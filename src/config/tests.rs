@@ -305,9 +305,12 @@ fn ports_told_to_others_are_the_bound_ones_unless_configured() {
 }
 
 #[test]
-fn an_advertised_address_without_a_port_takes_the_bound_one() {
-    let advertised = |line| options(line).gossip_advertise_address.resolve(4_162);
-    assert_eq!(advertised(""), None);
-    assert_eq!(advertised("-gossip-advertise-address=10.0.0.1"), "10.0.0.1:4162".parse().ok());
-    assert_eq!(advertised("-gossip-advertise-address=10.0.0.1:7"), "10.0.0.1:7".parse().ok());
+fn an_advertised_address_may_leave_its_port_to_the_listener() {
+    let advertised = |line| options(line).gossip_advertise_address;
+    assert_eq!(advertised("").0, None);
+    let without_port = advertised("-gossip-advertise-address=10.0.0.1");
+    assert_eq!(without_port.0, "10.0.0.1:0".parse().ok());
+    assert_eq!(without_port.to_string(), "10.0.0.1");
+    let with_port = advertised("-gossip-advertise-address=10.0.0.1:7");
+    assert_eq!(with_port.0, "10.0.0.1:7".parse().ok());
 }
