@@ -9,4 +9,5 @@ mod interop;
 mod restart;
 mod support;
 mod tidy;
+mod upgrade;
 mod wire;
