@@ -259,8 +259,9 @@ pub struct Options {
     pub live: Arc<Live>,
 }
 
-/// `-gossip-advertise-address`: where other nodes reach this one, if that must be said. Port 0 is the
-/// port gossip listens on.
+/// `-gossip-advertise-address`: where other nodes reach this one, if that must be said.
+///
+/// Port 0 is the port gossip listens on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Advertised(pub Option<SocketAddr>);
 

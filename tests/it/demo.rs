@@ -14,15 +14,16 @@ fn cluster(folder: &tempfile::TempDir, flags: &[&str]) -> Command {
 }
 
 fn is_empty(folder: &tempfile::TempDir) -> bool {
-    folder.path().read_dir().unwrap().next().is_none()
+    folder.path().read_dir().expect("the folder is there").next().is_none()
 }
 
 /// Starts a cluster and waits until it is formed; answers the HTTP addresses of its nodes.
 fn formed(mut command: Command) -> (Child, Vec<String>) {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut addresses = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
+    let stdout = child.stdout.take().expect("it is piped");
+    for line in BufReader::new(stdout).lines() {
+        let line = line.expect("it writes text");
         let mut words = line.split_whitespace();
         if words.next().is_some_and(|word| word.starts_with("node1") || word.starts_with("node2")) {
             addresses.extend(words.nth(1).map(ToOwned::to_owned));
