@@ -333,3 +333,107 @@ impl Filling<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use grapevine_protocol::{ChannelName, Moment, TopicName};
+    use grapevine_storage::{Batch, CacheBudget, LogOptions, MemoryDisk, Mode};
+
+    use super::*;
+    use crate::{ConsumerSettings, IdSource, Settings, Signal};
+
+    const BY: ConsumerId = ConsumerId(1);
+    const NOW: Now = Now { mono: Moment(1), wall: 1_800_000_000_000_000_000 };
+
+    struct Quiet;
+
+    impl Signal for Quiet {
+        fn wake(&self) {}
+        fn close(&self) {}
+    }
+
+    fn topic_with_a_consumer(rdy: u64) -> Topic<MemoryDisk> {
+        let options = LogOptions {
+            mode: Mode::WriteThrough,
+            segment_bytes_max: 1 << 20,
+            cache: Arc::new(CacheBudget::new(1 << 20)),
+        };
+        let settings = Settings {
+            mem_queue_size: 100,
+            msg_timeout_max: Duration::from_secs(900),
+            channel_consumers_max: 0,
+            latency_window: None,
+        };
+        let log = Log::open(MemoryDisk::default(), options).expect("a memory disk opens").0;
+        let name = TopicName::new("t").expect("valid");
+        let mut topic = Topic::new(name, log, Arc::new(settings));
+        let channel = ChannelName::new("c").expect("valid");
+        topic.create_channel(&channel, NOW, &mut Wakes::default());
+        let consumer = ConsumerSettings {
+            id: BY,
+            signal: Arc::new(Quiet),
+            msg_timeout: Duration::from_secs(60),
+            sample_rate: 0,
+            locality: Locality::Global,
+            seed: 1,
+        };
+        topic.subscribe("c", consumer).expect("subscribes");
+        topic.set_ready("c", BY, rdy);
+        topic
+    }
+
+    fn publish(topic: &mut Topic<MemoryDisk>, ids: &IdSource, bodies: &[&str]) {
+        let mut batch = Batch::new();
+        for body in bodies {
+            batch.push(body.as_bytes(), 0);
+        }
+        topic.publish(&mut batch, ids, NOW, &mut Wakes::default()).expect("the disk is fine");
+    }
+
+    fn pull(topic: &mut Topic<MemoryDisk>) -> Vec<(u64, u16, String)> {
+        let limits = PullLimits { messages_max: 100, bytes_max: 1 << 20 };
+        let mut got = Vec::new();
+        let mut deliver = |message: Delivery<'_>| {
+            let body = String::from_utf8_lossy(message.body).into_owned();
+            got.push((message.id, message.attempts, body));
+        };
+        topic.pull("c", BY, limits, NOW, &mut Wakes::default(), &mut deliver).expect("reads");
+        got
+    }
+
+    #[test]
+    fn a_message_requeued_again_and_again_does_not_keep_the_others_waiting() {
+        let mut topic = topic_with_a_consumer(1);
+        publish(&mut topic, &IdSource::new(1, 0), &["poison", "a", "b", "c"]);
+
+        let mut good = Vec::new();
+        for _ in 0..10 {
+            for (id, _, body) in pull(&mut topic) {
+                if body == "poison" {
+                    topic
+                        .requeue("c", BY, id, Duration::ZERO, NOW, &mut Wakes::default())
+                        .expect("it is in flight");
+                } else {
+                    topic.finish("c", BY, id, NOW).expect("it is in flight");
+                    good.push(body);
+                }
+            }
+        }
+        assert_eq!(good, ["a", "b", "c"], "one poisoned message and RDY 1");
+    }
+
+    #[test]
+    fn a_consumer_gets_as_many_messages_as_it_has_room_for() {
+        let mut topic = topic_with_a_consumer(2);
+        publish(&mut topic, &IdSource::new(1, 0), &["a", "b", "c"]);
+
+        let first = pull(&mut topic);
+        assert_eq!(first.len(), 2);
+        assert_eq!(pull(&mut topic), [], "RDY is a level");
+        topic.finish("c", BY, first[0].0, NOW).expect("it is in flight");
+        assert_eq!(pull(&mut topic).len(), 1);
+    }
+}
