@@ -28,17 +28,20 @@ struct Certificates {
 
 impl Certificates {
     fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
+        let dir = TempDir::new().expect("temporary folder");
+        let mut params = CertificateParams::new([]).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+            .expect("an authority");
+        std::fs::write(dir.path().join("ca.pem"), authority.pem()).expect("a file");
         for name in ["server", "client"] {
-            let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-            let certificate = params.signed_by(&key, &authority).unwrap();
-            std::fs::write(dir.path().join(format!("{name}.pem")), certificate.pem()).unwrap();
-            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("parameters");
+            let certificate = params.signed_by(&key, &authority).expect("a certificate");
+            std::fs::write(dir.path().join(format!("{name}.pem")), certificate.pem())
+                .expect("a file");
+            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem())
+                .expect("a file");
         }
         Self { dir }
     }
@@ -65,18 +68,21 @@ impl Certificates {
         has_certificate: bool,
     ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("ca.pem")).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(self.path("ca.pem")).expect("a PEM file"))
+            .expect("a root");
         let builder = ClientConfig::builder_with_protocol_versions(&[version]);
         let builder = builder.with_root_certificates(roots);
         let config = if has_certificate {
-            let chain = vec![CertificateDer::from_pem_file(self.path("client.pem")).unwrap()];
-            let key = PrivateKeyDer::from_pem_file(self.path("client.key")).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
+            let chain =
+                vec![CertificateDer::from_pem_file(self.path("client.pem")).expect("a PEM file")];
+            let key = PrivateKeyDer::from_pem_file(self.path("client.key")).expect("a PEM file");
+            builder.with_client_auth_cert(chain, key).expect("a client certificate")
         } else {
             builder.with_no_client_auth()
         };
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), wire)
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a TLS client"), wire)
     }
 }
 
@@ -89,17 +95,17 @@ struct Shared(Arc<Mutex<dyn Stream>>);
 
 impl Read for Shared {
     fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().read(room)
+        self.0.lock().expect("nobody panicked").read(room)
     }
 }
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().expect("nobody panicked").write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.lock().unwrap().flush()
+        self.0.lock().expect("nobody panicked").flush()
     }
 }
 
@@ -134,20 +140,22 @@ impl Layered {
 
     #[track_caller]
     fn command(&mut self, line: &str, body: Option<&[u8]>) {
-        self.writer.write_all(&command(line, body)).unwrap();
-        self.writer.flush().unwrap();
+        self.writer.write_all(&command(line, body)).expect("the server takes the bytes");
+        self.writer.flush().expect("the server takes the bytes");
+        // flate2 leaves the flush marker out after much data, and nsqd waits for it.
+        self.writer.flush().expect("the server takes the bytes");
     }
 
     /// Type and data of the next frame.
     #[track_caller]
     fn frame(&mut self) -> (u32, Vec<u8>) {
         let mut head = [0; 8];
-        self.reader.read_exact(&mut head).unwrap();
+        self.reader.read_exact(&mut head).expect("the server answers");
         let (size, kind) = head.split_at(4);
-        let size = u32::from_be_bytes(size.try_into().unwrap()) as usize;
+        let size = u32::from_be_bytes(size.try_into().expect("four bytes")) as usize;
         let mut data = vec![0; size - 4];
-        self.reader.read_exact(&mut data).unwrap();
-        (u32::from_be_bytes(kind.try_into().unwrap()), data)
+        self.reader.read_exact(&mut data).expect("the server answers");
+        (u32::from_be_bytes(kind.try_into().expect("four bytes")), data)
     }
 
     #[track_caller]
@@ -188,12 +196,15 @@ fn identify(features: &[&str]) -> Vec<u8> {
 /// Connects and asks for `features`; all of them must be granted.
 #[track_caller]
 fn negotiate(node: &Nsqd, features: &[&str]) -> TcpStream {
-    let stream = TcpStream::connect(node.tcp()).unwrap();
-    stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-    let mut plain = Layered::plain(stream.try_clone().unwrap());
-    plain.writer.write_all(&[b"  V2", &identify(features)[..]].concat()).unwrap();
+    let stream = TcpStream::connect(node.tcp()).expect("the server listens");
+    stream.set_read_timeout(Some(ANSWER_MAX)).expect("read timeout");
+    let mut plain = Layered::plain(stream.try_clone().expect("another handle"));
+    plain
+        .writer
+        .write_all(&[b"  V2", &identify(features)[..]].concat())
+        .expect("the server takes the bytes");
     let (_, answer) = plain.frame();
-    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
     for feature in features {
         assert_eq!(answer[feature], true, "{feature} in {answer}");
     }
