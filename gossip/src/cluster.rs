@@ -239,7 +239,7 @@ impl Cluster {
         [
             self.membership.next_wake(),
             self.spread.next(),
-            self.join.next_wake(),
+            self.join.next_wake().filter(|_| !self.membership.has_left()),
             Some(self.periodic.next_wake()),
             self.pulls.values().map(|pull| pull.retry_at).min(),
             (!self.membership.active().is_empty())

@@ -26,6 +26,8 @@ pub(super) struct Join {
     resolving: usize,
     candidates: Vec<SocketAddr>,
     had_candidates: bool,
+    /// Whether some of them were not members.
+    had_strangers: bool,
     peers: Vec<SocketAddr>,
     pause: std::time::Duration,
     pub(super) is_synced: bool,
@@ -42,6 +44,7 @@ impl Join {
             resolving: 0,
             candidates: Vec::new(),
             had_candidates: false,
+            had_strangers: false,
             peers: boot.peers.clone(),
             pause: boot.timings.join_backoff.0,
             is_synced: false,
@@ -97,6 +100,7 @@ impl Cluster {
         candidates.retain(|addr| !self.join.own_addrs.contains(addr));
         self.join.had_candidates = !candidates.is_empty();
         candidates.retain(|addr| self.membership.active().values().all(|id| id.addr != *addr));
+        self.join.had_strangers = !candidates.is_empty();
         for at in (1..candidates.len()).rev() {
             let other = self.rng.random_range(0..=at);
             candidates.swap(at, other);
@@ -119,9 +123,18 @@ impl Cluster {
             return self.synced();
         }
         let timings = &self.boot.timings;
-        let pause = if self.join.is_synced { timings.seed_period } else { self.join.pause };
-        let longest = timings.join_backoff.1.min(UNSYNCED_PAUSE_MAX);
-        self.join.pause = (self.join.pause * 2).min(longest);
+        let longest = match (self.join.is_synced, self.join.had_strangers) {
+            (false, _) => timings.join_backoff.1.min(UNSYNCED_PAUSE_MAX),
+            // A seed that is not a member may belong to another half of a cluster that started
+            // in two places: asked soon, then ever more rarely.
+            (true, true) => timings.seed_period,
+            (true, false) => {
+                self.join.pause = timings.seed_period;
+                timings.seed_period
+            }
+        };
+        let pause = self.join.pause;
+        self.join.pause = (pause * 2).min(longest);
         let jitter = self.rng.random_range(0.75..1.25);
         self.join.next_round = Some(now + pause.mul_f64(jitter));
     }
@@ -129,10 +142,13 @@ impl Cluster {
     /// Somebody answered with everything it knows.
     pub(super) fn joined(&mut self, now: Moment) {
         self.exchanged_at = Some(now);
-        self.join.pause = self.boot.timings.join_backoff.0;
         self.join.candidates.clear();
+        if !self.join.is_synced {
+            self.join.pause = self.boot.timings.join_backoff.0;
+        }
         if self.boot.seeds > 0 && self.join.resolving == 0 {
-            self.join.next_round = Some(now + self.boot.timings.seed_period);
+            let next = now + self.join.pause;
+            self.join.next_round = Some(self.join.next_round.map_or(next, |at| at.min(next)));
         }
         self.synced();
     }
