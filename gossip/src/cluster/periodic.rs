@@ -26,7 +26,7 @@ const LEAVE_ROUNDS: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the list of members for the next start is written, if it changed.
-const PEERS_PERIOD: Duration = Duration::from_secs(30);
+const PEERS_PERIOD: Duration = Duration::from_secs(2);
 
 /// Most members remembered for the next start.
 const PEERS_MAX: usize = 64;
@@ -101,6 +101,7 @@ impl Cluster {
     /// Says goodbye, three times to everyone.
     pub(super) fn begin_leave(&mut self, now: Moment) {
         if !self.membership.has_left() {
+            self.remember_peers();
             self.membership.leave(now);
             self.periodic.leave = Some((now, LEAVE_ROUNDS));
             self.leave_if_due(now);
