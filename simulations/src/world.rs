@@ -1,6 +1,8 @@
 //! The cluster: nodes with their disks, the events between them, and the clock.
 
+mod faults;
 mod streams;
+mod truth;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -8,10 +10,9 @@ use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use grapevine_gossip::cluster::{Boot, Cluster, ClusterEvent, ClusterTime, ConnId, Input, Output};
-use grapevine_gossip::config::Timings;
+use grapevine_gossip::NodeId;
+use grapevine_gossip::cluster::{Cluster, ClusterEvent, ClusterTime, ConnId, Input, Output};
 use grapevine_gossip::message::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX};
-use grapevine_gossip::{NodeId, Producer, ProducerId};
 use grapevine_protocol::Moment;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -406,164 +407,6 @@ impl World {
             self.after(delay, Event::Datagram { to, from: source, bytes: bytes.clone() });
         }
         Ok(())
-    }
-
-    fn cause(&mut self, fault: Fault) -> Result<(), Violation> {
-        self.hasher.write(format!("{fault:?}").as_bytes());
-        match fault {
-            Fault::Partition(sides) => {
-                for (one, side) in sides.iter().enumerate() {
-                    for other in (0..sides.len()).filter(|&other| sides[other] != *side) {
-                        self.network.cut(one, other);
-                    }
-                }
-            }
-            Fault::OneWay(from, to) => self.network.cut(from, to),
-            Fault::Heal => self.network.heal(),
-            Fault::Crash(node) => self.end_process(node),
-            Fault::Leave(node) => {
-                let time = self.time(node);
-                if let Some(cluster) = self.nodes[node].cluster.as_mut() {
-                    cluster.leave(time);
-                    self.nodes[node].is_leaving = true;
-                    return self.after_input(node, false);
-                }
-            }
-            Fault::Start(node) => return self.start(node),
-            Fault::Stall(node, pause) => {
-                if !self.nodes[node].stalled {
-                    self.nodes[node].stalled = true;
-                    self.after(pause, Event::Resume(node));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, index: usize) -> Result<(), Violation> {
-        if self.nodes[index].is_leaving && self.nodes[index].cluster.is_some() {
-            self.end_process(index);
-        }
-        if self.nodes[index].cluster.is_some() {
-            return Ok(());
-        }
-        let seed = self.rng.random();
-        let time = self.time(index);
-        let wall_ms = u64::try_from(time.wall_ns / 1_000_000).unwrap_or(0);
-        let node = &mut self.nodes[index];
-        node.life += 1;
-        node.is_leaving = false;
-        node.epoch = wall_ms.max(node.epoch + 1);
-        let boot = Boot {
-            node: node.id,
-            epoch: node.epoch,
-            addr: node.addr,
-            seeds: 2.min(self.scenario.nodes),
-            peers: node.peers.clone(),
-            cluster_name: "simulated".to_owned(),
-            timings: Timings::default(),
-            inactive_producer_timeout: Duration::from_secs(300),
-            tombstone_lifetime: Duration::from_secs(45),
-            seed,
-        };
-        let mut cluster = Cluster::new(boot, time);
-        let number = u16::try_from(index + 1).unwrap_or(u16::MAX);
-        let producer = Producer { tcp_port: number, http_port: number, ..Producer::default() };
-        let registered = node.registered.clone();
-        cluster.local(time, |registrar, catalogue| {
-            registrar.set_own_producer(catalogue, producer, time);
-            for (topic, channel) in registered {
-                let channel = channel.map(|channel| format!("c{channel}"));
-                let topic = format!("t{topic}");
-                let nsqd = ProducerId::NSQD;
-                registrar.register(catalogue, nsqd, &topic, channel.as_deref(), time.at);
-            }
-        });
-        node.cluster = Some(cluster);
-        self.oracle.begin_life(node.id);
-        self.after_input(index, true)
-    }
-
-    fn end_process(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        node.cluster = None;
-        node.wake_at = None;
-        node.waiting.clear();
-        node.life += 1;
-        self.oracle.forget_beliefs(index);
-        self.break_pipes(index);
-    }
-
-    /// A node's nsqd creates or deletes a topic or a channel.
-    fn change(&mut self) -> Result<(), Violation> {
-        let index = self.rng.random_range(0..self.nodes.len());
-        let topic = self.rng.random_range(0..TOPICS);
-        let channel = self.rng.random_bool(0.6).then(|| self.rng.random_range(0..CHANNELS));
-        let is_creation = self.rng.random_bool(0.55);
-        let time = self.time(index);
-        let node = &mut self.nodes[index];
-        let Some(cluster) = node.cluster.as_mut().filter(|_| !node.stalled) else { return Ok(()) };
-        if is_creation {
-            node.registered.insert((topic, None));
-            node.registered.insert((topic, channel));
-        } else if channel.is_some() {
-            node.registered.remove(&(topic, channel));
-        } else {
-            node.registered.retain(|(of, _)| *of != topic);
-        }
-        let (topic, channel) = (format!("t{topic}"), channel.map(|channel| format!("c{channel}")));
-        cluster.local(time, |registrar, catalogue| {
-            if is_creation {
-                let nsqd = ProducerId::NSQD;
-                registrar.register(catalogue, nsqd, &topic, channel.as_deref(), time.at);
-            } else {
-                registrar.deleted(catalogue, &topic, channel.as_deref(), time.at);
-            }
-        });
-        self.after_input(index, true)
-    }
-
-    /// What keeps the nodes from agreeing with each other and with the truth, if anything does.
-    fn disagreement(&self) -> Option<String> {
-        for (index, node) in self.nodes.iter().enumerate() {
-            let Some(cluster) = &node.cluster else {
-                return Some(format!("node {index} does not run"));
-            };
-            for (other, peer) in self.nodes.iter().enumerate().filter(|(at, _)| *at != index) {
-                let own = peer.cluster.as_ref()?.catalogue().own();
-                let Some(active) = cluster.membership().active().get(&peer.id) else {
-                    return Some(format!("node {index} does not hold node {other} active"));
-                };
-                let replica = cluster.catalogue().replica(peer.id);
-                let section = replica.map(|replica| &replica.section);
-                if section.map(|s| (s.epoch, s.ver)) != Some((own.epoch, own.ver))
-                    || active.epoch != own.epoch
-                {
-                    return Some(format!("node {index} is behind on node {other}"));
-                }
-                if section.is_none_or(|section| !section.live().eq(own.live())) {
-                    return Some(format!("node {index} holds other keys of node {other}"));
-                }
-            }
-            for topic in 0..TOPICS {
-                let listed = cluster.catalogue().row(&format!("t{topic}"));
-                let listed: BTreeSet<u16> = listed
-                    .iter()
-                    .flat_map(|row| row.visible().map(|producer| producer.tcp_port))
-                    .collect();
-                let nodes = self.nodes.iter().enumerate();
-                let wanted: BTreeSet<u16> = nodes
-                    .filter(|(_, node)| node.registered.contains(&(topic, None)))
-                    .filter_map(|(at, _)| u16::try_from(at + 1).ok())
-                    .collect();
-                if listed != wanted {
-                    return Some(format!(
-                        "node {index} lists {listed:?} for t{topic}, not {wanted:?}"
-                    ));
-                }
-            }
-        }
-        None
     }
 
     fn time(&self, node: usize) -> ClusterTime {

@@ -1,8 +1,6 @@
 //! Clusters in trouble: whatever happens, nobody believes what was never written, and once it is
 //! over everyone agrees.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
-
 use std::time::Duration;
 
 use grapevine_simulations::{Fault, Report, Scenario, World};

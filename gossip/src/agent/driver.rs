@@ -187,7 +187,7 @@ impl Driver {
                     let state = self.state.clone();
                     tokio::task::spawn_blocking(move || {
                         if let Err(error) = state.write_peers(&peers) {
-                            tracing::warn!(%error, "cannot remember the members for the next start");
+                            tracing::warn!(%error, "cannot keep the members for the next start");
                         }
                     });
                 }

@@ -82,9 +82,10 @@ impl Conn {
 impl Cluster {
     /// Opens a stream to compare everything with whoever listens at `to`.
     pub(super) fn open_exchange(&mut self, now: Moment, to: SocketAddr, purpose: Purpose) {
-        let is_open = self.streams.conns.values().any(
-            |conn| matches!(conn.role, Role::Opener { to: at, purpose: p } if at == to && p != Purpose::Pull),
-        );
+        let is_open = self.streams.conns.values().any(|conn| match conn.role {
+            Role::Opener { to: at, purpose } => at == to && purpose != Purpose::Pull,
+            Role::Probe { .. } | Role::Acceptor => false,
+        });
         if is_open && purpose != Purpose::Join {
             return;
         }
@@ -96,9 +97,9 @@ impl Cluster {
 
     /// Opens a stream to ask `peer` for a section, or adds to what an unopened one will ask.
     pub(super) fn open_pull(&mut self, now: Moment, peer: Identity, ask: Ask) {
-        let waiting = self.streams.conns.values_mut().find(|conn| {
-            conn.told.is_none()
-                && matches!(conn.role, Role::Opener { to, purpose: Purpose::Pull } if to == peer.addr)
+        let waiting = self.streams.conns.values_mut().find(|conn| match conn.role {
+            Role::Opener { to, purpose: Purpose::Pull } => to == peer.addr && conn.told.is_none(),
+            Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => false,
         });
         if let Some(conn) = waiting {
             return conn.asks.push(ask);
