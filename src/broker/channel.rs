@@ -83,6 +83,14 @@ impl Channel {
         ahead.saturating_sub(skipped + self.deferred_ahead) + self.requeued.len() as u64
     }
 
+    /// As [`depth`](Self::depth), but not 0 while there is anything left to read.
+    ///
+    /// Deferred publishes that were damaged, or lost with the power, are still counted as ahead:
+    /// without this, as many other messages would wait until they have been passed over.
+    pub(crate) fn waiting(&self, released: Cursor) -> u64 {
+        self.depth(released).max(u64::from(self.next.seq < released.seq))
+    }
+
     /// The smallest place in the topic's log this channel still needs.
     pub(crate) fn floor(&self) -> Cursor {
         let held = self.requeued.iter().chain(self.deferred.values());
@@ -176,6 +184,7 @@ impl Channel {
         let Some(owner) = self.consumers.get_mut(&consumer) else {
             return Err(Unanswered::NotInFlight);
         };
+        owner.untouched(id, entry.deadline);
         entry.deadline = (now.mono + owner.msg_timeout).min(entry.delivered_at + timeout_max);
         owner.touched(id, entry.deadline);
         self.next_due = self.next_due.min(entry.deadline);
@@ -230,6 +239,25 @@ impl Channel {
         {
             consumer.is_waiting = true;
             self.waiting.push_back(consumer.id);
+        }
+    }
+
+    /// How many messages the consumers in the line can take.
+    pub(crate) fn waiting_room(&self) -> u64 {
+        let waiting = self.waiting.iter().filter_map(|id| self.consumers.get(id));
+        let room = waiting.map(Consumer::room).fold(0, u64::saturating_add);
+        if self.is_paused { 0 } else { room }
+    }
+
+    /// Takes `consumer` out of the line; if it was woken already, somebody else is instead.
+    pub(crate) fn unwait(&mut self, consumer: ConsumerId, released: Cursor, wakes: &mut Wakes) {
+        let Some(found) = self.consumers.get_mut(&consumer) else { return };
+        if std::mem::take(&mut found.is_waiting) {
+            self.waiting.retain(|&waiting| waiting != consumer);
+        }
+        if std::mem::take(&mut found.is_woken) {
+            self.woken -= 1;
+            self.wake_for(self.waiting(released), wakes);
         }
     }
 

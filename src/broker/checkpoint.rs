@@ -18,6 +18,9 @@ pub struct Checkpoint {
     pub floor: Cursor,
     /// The same for the side log.
     pub side_floor: Option<Cursor>,
+    /// A channel's only copy of a message is in the side log: sync that before this is written,
+    /// durably, since the segment the message came from will be removed.
+    pub has_side: bool,
 }
 
 /// Names of segments that may be removed.
@@ -49,7 +52,19 @@ impl<D: Disk> Topic<D> {
         let is_dirty = std::mem::take(&mut self.is_dirty) || all;
         let state = TopicState { paused: self.is_paused, released };
         let state = (is_dirty && !is_ephemeral).then_some(state);
-        Checkpoint { state, channels, floor, side_floor }
+        let has_side =
+            channels.iter().any(|(_, state)| state.entries.iter().any(|entry| entry.side));
+        Checkpoint { state, channels, floor, side_floor, has_side }
+    }
+
+    /// Brings the side log to the device, without the topic's lock.
+    pub fn side_sync_handle(&mut self) -> Option<D::Handle> {
+        self.side.as_mut()?.sync_handle()
+    }
+
+    /// The disks of the log and of the side log, to remove segments from.
+    pub fn disks(&self) -> (D, Option<D>) {
+        (self.log.disk().clone(), self.side.as_ref().map(|side| side.disk().clone()))
     }
 
     /// Marks everything as changed: a checkpoint could not be written.

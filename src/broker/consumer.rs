@@ -122,6 +122,11 @@ impl Consumer {
         self.touched.insert((deadline, id));
     }
 
+    /// Forgets the deadline of an earlier TOUCH: a client may send one every microsecond.
+    pub(crate) fn untouched(&mut self, id: u64, deadline: Moment) {
+        self.touched.remove(&(deadline, id));
+    }
+
     /// Its next deadline that is at or before `now`, whether or not the message is still there.
     pub(crate) fn next_due(&mut self, now: Moment) -> Option<(Moment, u64)> {
         if let Some(&due) = self.touched.first()
@@ -180,5 +185,13 @@ impl Consumer {
         self.in_flight = 0;
         self.deadlines.clear();
         self.touched.clear();
+    }
+}
+
+#[cfg(test)]
+impl Consumer {
+    /// Deadlines kept, true or not.
+    pub(crate) fn deadlines_noted(&self) -> usize {
+        self.deadlines.len() + self.touched.len()
     }
 }

@@ -76,11 +76,15 @@ impl<D: Disk> Topic<D> {
     ) -> std::io::Result<Pulled> {
         let released = self.released;
         let keeps_bodies = self.name.is_ephemeral();
+        if self.is_exiting {
+            // Its files may be another topic's by now.
+            return Ok(Pulled::default());
+        }
         let Some(channel) = self.channels.get_mut(channel) else {
             return Ok(Pulled::default());
         };
         channel.expire(now, wakes);
-        let waiting = channel.depth(released);
+        let waiting = channel.waiting(released);
         let share = channel.share(waiting, consumer);
         let Some(mut taker) = channel.consumers.remove(&consumer) else {
             return Ok(Pulled::default());
@@ -100,7 +104,7 @@ impl<D: Disk> Topic<D> {
         let is_ready = !channel.is_paused && taker.room() > 0;
         channel.consumers.insert(consumer, taker);
         result?;
-        let left = channel.depth(released);
+        let left = channel.waiting(released);
         if left > 0 && channel.woken == 0 {
             channel.wake_for(left, wakes);
         }
@@ -125,11 +129,20 @@ impl<D: Disk> Topic<D> {
             return true;
         };
         channel.expire(now, wakes);
-        if channel.depth(released) > 0 {
+        if channel.waiting(released) > 0 {
             return false;
         }
         channel.wait(consumer);
         true
+    }
+
+    /// `consumer` is stuck behind a client that does not read: others are woken in its place. It
+    /// pulls again, or leaves, once it is no longer.
+    pub fn unpark(&mut self, channel: &str, consumer: ConsumerId, wakes: &mut Wakes) {
+        let released = self.released;
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.unwait(consumer, released, wakes);
+        }
     }
 }
 
@@ -249,6 +262,10 @@ impl Filling<'_> {
             if after == from {
                 break;
             }
+        }
+        if channel.next.seq >= released.seq {
+            // Those that were damaged or lost with the power have been passed over as well.
+            channel.deferred_ahead = 0;
         }
         self.fresh += self.count - before;
         Ok(())

@@ -113,7 +113,11 @@ impl InFlight {
 
     /// The smallest place in the topic's log that is still needed.
     pub(crate) fn floor(&self) -> Option<Cursor> {
-        self.entries.values().filter(|e| !e.held.is_side).map(|e| e.held.cursor).min()
+        self.entries
+            .values()
+            .filter(|e| !e.held.is_side && e.held.body.is_none())
+            .map(|e| e.held.cursor)
+            .min()
     }
 
     pub(crate) fn held_mut(&mut self, id: u64) -> Option<&mut Held> {

@@ -8,6 +8,8 @@ mod channel;
 mod checkpoint;
 mod consumer;
 mod deliver;
+#[cfg(test)]
+mod edge_tests;
 mod ids;
 mod in_flight;
 mod latency;

@@ -47,8 +47,9 @@ impl<D: Disk> Topic<D> {
         let (start, end) = (topic.log.start(), topic.log.end());
         topic.is_paused = state.as_ref().is_some_and(|state| state.paused);
         topic.released = match &state {
-            Some(state) if topic.is_paused || channels.is_empty() => {
-                within(state.released, start, end)
+            // Not `state.released`: a channel's checkpoint may be newer than the topic's.
+            Some(_) if topic.is_paused || channels.is_empty() => {
+                within(known.unwrap_or_default(), start, end)
             }
             None if channels.is_empty() => start,
             Some(_) | None => end,
@@ -108,7 +109,7 @@ impl<D: Disk> Topic<D> {
         now: Now,
     ) -> std::io::Result<()> {
         let released = self.released;
-        for publish in deferred_between(&mut self.log, from, false)? {
+        for publish in deferred_between(&mut self.log, from)? {
             let seq = publish.held.cursor.seq;
             if seq >= released.seq {
                 self.deferred_unreleased.push(publish);

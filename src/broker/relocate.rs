@@ -2,13 +2,20 @@
 //! a day of disk.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use grapevine_storage::{Batch, Cursor, Disk, Log, Record, SegmentInfo};
 
+use crate::Channel;
+use crate::in_flight::Held;
 use crate::topic::Topic;
 
 /// Messages moved in one go; bounds the time the topic's lock is held.
 const RELOCATED_MESSAGES_MAX: usize = 1_024;
+
+/// Bytes of bodies read for ephemeral channels in one go, for the same reason.
+const RELOCATED_BYTES_MAX: usize = 4 << 20;
 
 /// Segments that may lie between the oldest unfinished message and what the channels read now.
 const SEGMENTS_BEHIND_MAX: usize = 2;
@@ -34,6 +41,7 @@ impl<D: Disk> Topic<D> {
         if self.name.is_ephemeral() {
             return Ok(false);
         }
+        self.keep_in_memory()?;
         let head =
             self.channels.values().map(|channel| channel.next).fold(self.released, Cursor::min);
         let moved = match oldest_behind(&self.log.segments(), head) {
@@ -47,15 +55,56 @@ impl<D: Disk> Topic<D> {
         }
     }
 
+    /// Reads what ephemeral channels far behind have waiting, so that they hold no segments: where
+    /// their queue is full they jump ahead, and may never read what lies before.
+    ///
+    /// At most `--mem-queue-size` messages of a channel, as in nsqd.
+    fn keep_in_memory(&mut self) -> std::io::Result<()> {
+        let Some(oldest) = oldest_behind(&self.log.segments(), self.released) else {
+            return Ok(());
+        };
+        let released = self.released.seq;
+        for (_, channel) in self.channels.iter_mut().filter(|(name, _)| name.is_ephemeral()) {
+            let mut left = RELOCATED_MESSAGES_MAX;
+            let mut bytes_left = RELOCATED_BYTES_MAX;
+            channel.take_jumps();
+            while left > 0 && bytes_left > 0 && channel.next < oldest.end {
+                let until = channel.jumps.front().map_or(released, |jump| jump.at.min(released));
+                let from = channel.next;
+                let after = self.log.read(from, until, &mut |record: Record<'_>| {
+                    left -= 1;
+                    bytes_left = bytes_left.saturating_sub(record.body.len());
+                    channel.keep(&record);
+                    match left > 0 && bytes_left > 0 {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    }
+                })?;
+                channel.next = channel.next.max(after);
+                channel.take_jumps();
+                if channel.next == from {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn relocate_from(
         &mut self,
         is_side: bool,
         segment: SegmentInfo,
         open_side: &mut dyn FnMut() -> std::io::Result<Log<D>>,
     ) -> std::io::Result<bool> {
-        let wanted = self.held_within(is_side, &segment);
-        if wanted.is_empty() || wanted.len() > RELOCATED_MESSAGES_MAX {
+        let mut wanted = self.held_within(is_side, &segment);
+        let records = segment.end.seq - segment.first.seq;
+        let is_many = wanted.len() > RELOCATED_MESSAGES_MAX;
+        if wanted.is_empty() || (is_many && wanted.len() as u64 > records / LIVE_BYTES_DIVISOR) {
             return Ok(false);
+        }
+        if is_many {
+            // The rest of them with the next call.
+            wanted = wanted.into_iter().take(RELOCATED_MESSAGES_MAX).collect();
         }
         if self.side.is_none() {
             self.side = Some(open_side()?);
@@ -99,7 +148,10 @@ impl<D: Disk> Topic<D> {
             let waiting = channel.requeued.iter().chain(channel.deferred.values());
             let in_flight = channel.in_flight.sorted().into_iter().map(|entry| &entry.held);
             let held = waiting.chain(in_flight).filter(|held| {
-                held.is_side == is_side && segment.first <= held.cursor && held.cursor < segment.end
+                held.body.is_none()
+                    && held.is_side == is_side
+                    && segment.first <= held.cursor
+                    && held.cursor < segment.end
             });
             wanted.extend(held.map(|held| (held.cursor, held.id)));
         }
@@ -110,8 +162,9 @@ impl<D: Disk> Topic<D> {
         for channel in self.channels.values_mut() {
             let in_flight: Vec<u64> =
                 channel.in_flight.sorted().into_iter().map(|entry| entry.held.id).collect();
-            let mut point = |held: &mut crate::in_flight::Held| {
-                if held.is_side == was_side
+            let mut point = |held: &mut Held| {
+                if held.body.is_none()
+                    && held.is_side == was_side
                     && let Some(&to) = moves.get(&held.cursor)
                 {
                     held.is_side = true;
@@ -126,6 +179,25 @@ impl<D: Disk> Topic<D> {
             }
             channel.is_dirty = true;
         }
+    }
+}
+
+impl Channel {
+    /// Takes a message never handed out into memory.
+    fn keep(&mut self, record: &Record<'_>) {
+        self.next = record.next;
+        if record.deliver_at != 0 {
+            self.deferred_ahead = self.deferred_ahead.saturating_sub(1);
+            return;
+        }
+        self.requeued.push_back(Held {
+            cursor: record.cursor,
+            is_side: false,
+            id: record.id,
+            attempts: 0,
+            timestamp: record.timestamp,
+            body: Some(Bytes::copy_from_slice(record.body)),
+        });
     }
 }
 

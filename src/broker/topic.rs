@@ -150,12 +150,10 @@ impl<D: Disk> Topic<D> {
             batch.truncate(self.settings.mem_queue_size.saturating_sub(self.depth()) as usize);
         }
         if !batch.is_empty() {
-            let has_deferred = batch.has_deferred();
             let first_id = ids.reserve(batch.len() as u64, now.wall);
             let first = self.log.append(batch, first_id, IdSource::STEP, now.wall)?;
-            if has_deferred {
-                let deferred = deferred_between(&mut self.log, first, self.name.is_ephemeral())?;
-                self.deferred_unreleased.extend(deferred);
+            if batch.has_deferred() {
+                self.note_deferred(batch, first, first_id, now.wall);
             }
         }
         self.message_count += count;
@@ -165,6 +163,25 @@ impl<D: Disk> Topic<D> {
             self.free_memory();
         }
         Ok(self.log.end())
+    }
+
+    /// Notes the deferred publishes of a batch that was just appended at `first`.
+    fn note_deferred(&mut self, batch: &Batch, first: Cursor, first_id: u64, timestamp: i64) {
+        let keeps_bodies = self.name.is_ephemeral();
+        for message in batch.deferred() {
+            let place = message.index as u64;
+            let offset = first.offset + message.offset as u64;
+            let held = Held {
+                cursor: Cursor { seq: first.seq + place, offset },
+                is_side: false,
+                id: first_id.wrapping_add(place * IdSource::STEP),
+                attempts: 0,
+                timestamp,
+                body: keeps_bodies.then(|| bytes::Bytes::copy_from_slice(message.body)),
+            };
+            let deliver_at = message.deliver_at;
+            self.deferred_unreleased.push(DeferredPublish { held, deliver_at });
+        }
     }
 
     /// Whether published messages stay in the topic for now.
@@ -366,11 +383,10 @@ pub(crate) struct DeferredPublish {
     pub(crate) deliver_at: i64,
 }
 
-/// The deferred publishes from `first` to the end of the log.
+/// The deferred publishes from `first` to the end of a log that was just opened.
 pub(crate) fn deferred_between<D: Disk>(
     log: &mut Log<D>,
     first: Cursor,
-    keeps_bodies: bool,
 ) -> std::io::Result<Vec<DeferredPublish>> {
     let mut deferred = Vec::new();
     let until = log.end().seq;
@@ -382,7 +398,7 @@ pub(crate) fn deferred_between<D: Disk>(
                 id: record.id,
                 attempts: 0,
                 timestamp: record.timestamp,
-                body: keeps_bodies.then(|| bytes::Bytes::copy_from_slice(record.body)),
+                body: None,
             };
             deferred.push(DeferredPublish { held, deliver_at: record.deliver_at });
         }
@@ -394,7 +410,8 @@ pub(crate) fn deferred_between<D: Disk>(
 /// Bounds what an ephemeral channel keeps waiting; returns how many of the new messages it keeps.
 fn keep_what_fits(channel: &mut Channel, from: Cursor, to: Cursor, memory_max: u64) -> u64 {
     let count = to.seq - from.seq;
-    let room = memory_max.saturating_sub(channel.depth(from));
+    // A queue of 0 hands over to whoever waits, and only to them (nsqd's unbuffered channel).
+    let room = memory_max.max(channel.waiting_room()).saturating_sub(channel.depth(from));
     if room < count {
         channel.skip(from.seq + room, to);
     }

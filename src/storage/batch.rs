@@ -1,6 +1,6 @@
 //! Messages on their way into a log.
 
-use crate::record::{HEADER_BYTES, encode, seal, u32_at};
+use crate::record::{HEADER_BYTES, Header, encode, seal, u32_at};
 
 /// Messages encoded as records before the topic's lock is taken.
 ///
@@ -64,6 +64,21 @@ impl Batch {
         self.has_deferred
     }
 
+    /// The messages that have a `deliver_at`, in order.
+    pub fn deferred(&self) -> impl Iterator<Item = DeferredMessage<'_>> {
+        let mut offset = 0;
+        let all = (0..self.len()).map_while(move |index| {
+            let header = Header::decode(self.buffer.get(offset..)?)?;
+            let at = offset + HEADER_BYTES;
+            let body = self.buffer.get(at..at + header.len as usize)?;
+            let deliver_at = header.deliver_at;
+            let message = DeferredMessage { index, offset, deliver_at, body };
+            offset = at + body.len();
+            Some(message)
+        });
+        all.filter(|message| message.deliver_at != 0)
+    }
+
     /// Keeps the first `len` messages.
     pub fn truncate(&mut self, len: usize) {
         let mut at = 0;
@@ -107,6 +122,19 @@ impl Batch {
     pub(crate) fn records(&self) -> &[u8] {
         &self.buffer
     }
+}
+
+/// A message of a [`Batch`] that is to be delivered later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DeferredMessage<'a> {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// Bytes of the batch before it.
+    pub offset: usize,
+    /// When it may first be delivered, wall clock, in nanoseconds since 1970.
+    pub deliver_at: i64,
+    /// The message itself.
+    pub body: &'a [u8],
 }
 
 /// A publisher's buffer above this is given back: a rare large MPUB must not pin memory for ever.

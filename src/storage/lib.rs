@@ -38,7 +38,7 @@ mod segment;
 mod segment_files;
 mod tail;
 
-pub use batch::Batch;
+pub use batch::{Batch, DeferredMessage};
 pub use budget::CacheBudget;
 pub use checkpoint::{ChannelCheckpoint, CheckpointEntry, CheckpointError, Jump, TopicState};
 pub use data_path::{DataPath, DataPathError, TopicDir};
