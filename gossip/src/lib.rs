@@ -1,7 +1,27 @@
 //! Who is alive and who hosts which topic: SWIM membership and the catalogue.
 //!
-//! Everything below the sockets is one machine without I/O; [`agent`] drives it. Readers start at
-//! [`LookupView`]; writers at [`agent::Handle`].
+//! ```text
+//! Handle --facts--> cluster::Cluster --Output--> agent (sockets, names, files) --> other nodes
+//!                     |  membership   foca, and what it lacks
+//!                     |  catalogue    one section for each owner, written by it alone
+//!                     |  spread       rumours: fast, may be lost
+//!                     |  repair       digests: slow, miss nothing
+//!                     v  streams      joining, whole views, large differences
+//!                 LookupView  <--reads-- HTTP, lookup TCP, first messages of new topics
+//! ```
+//!
+//! Everything below the sockets ([`cluster::Cluster`]) is one machine without I/O, clock or
+//! randomness of its own; [`agent`] drives it, and so does the simulator. Start reading at
+//! [`section`], whose rules everything else rests on.
+//!
+//! What always holds:
+//!
+//! - Only an owner writes its section. Nothing another node says changes it, except a
+//!   [`wish::Wish`], which the owner carries out itself.
+//! - Versions only grow; a start of the process is a new epoch, on disk before it is shown.
+//! - Being down is not being deleted: a member that is down is hidden, its section is kept for ten
+//!   minutes. One that left is forgotten at once.
+//! - Rumours are hints; digests are the truth.
 
 pub mod agent;
 pub mod catalogue;

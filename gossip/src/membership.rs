@@ -55,6 +55,9 @@ pub struct Membership {
     /// Who left, and in which epoch.
     left: BTreeMap<NodeId, u64>,
     changes: Vec<Change>,
+    /// foca's gossip timer while it has no rumours; an idle node need not wake ten times a second.
+    parked_gossip: Option<Timer<Identity>>,
+    spread_period: Duration,
     renewals: VecDeque<Moment>,
     has_left: bool,
     hash_key: u64,
@@ -125,6 +128,8 @@ impl Membership {
             active: BTreeMap::new(),
             left: BTreeMap::new(),
             changes: Vec::new(),
+            parked_gossip: None,
+            spread_period: timings.spread_period,
             renewals: VecDeque::new(),
             has_left: false,
             hash_key,
@@ -192,6 +197,10 @@ impl Membership {
         {
             let timer = entry.remove();
             if self.has_left || self.is_stale(&timer) {
+                continue;
+            }
+            if matches!(timer, Timer::PeriodicGossip(_)) && self.foca.updates_backlog() == 0 {
+                self.parked_gossip = Some(timer);
                 continue;
             }
             if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
@@ -387,6 +396,12 @@ impl Membership {
             if let Err(error) = self.foca.apply_many(none, false, &mut self.effects) {
                 tracing::debug!(%error, "reconnect after renewal");
             }
+        }
+        if self.foca.updates_backlog() > 0
+            && let Some(timer) = self.parked_gossip.take()
+        {
+            let period = self.spread_period;
+            (&mut self.effects).submit_after(timer, period);
         }
         if !std::mem::take(&mut self.effects.is_dirty) {
             return;

@@ -1,6 +1,6 @@
 //! One owner's part of the catalogue: versioned keys, written by the owner alone.
 //!
-//! The rules (numbers as in the package documentation):
+//! The rules of a copy:
 //!
 //! 1. A section of a newer epoch replaces the copy whole, and only from its beginning.
 //! 2. A delta that begins above the copy's version leaves a gap and is not applied.
