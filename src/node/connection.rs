@@ -244,10 +244,16 @@ impl Connection {
         let interval = self.session.heartbeat_interval();
         let client = Arc::clone(self.session.client());
         let mut output = self.session.take_output();
+        let mut is_stuck = false;
         while !output.is_empty() {
             let written = tokio::select! {
                 biased;
                 written = self.transport.write_buf(&mut output) => written?,
+                () = std::future::ready(()), if !is_stuck => {
+                    is_stuck = true;
+                    self.session.unpark();
+                    continue;
+                }
                 () = closed(&client) => return Err(io::ErrorKind::ConnectionAborted.into()),
                 () = patience(interval) => return Err(io::ErrorKind::TimedOut.into()),
             };

@@ -270,23 +270,25 @@ impl Registry {
 
     /// Deletes a topic with its channels and messages; `false` if there is none.
     pub fn delete_topic(&self, name: &str) -> bool {
+        self.delete_topic_if(name, |_| true)
+    }
+
+    fn delete_topic_if(&self, name: &str, wants: impl FnOnce(&Arc<Topic>) -> bool) -> bool {
         let creation = self.creation.lock();
-        let Some((name, topic)) = self.topics.remove(name) else {
+        let Some((name, topic)) = self.topics.remove_if(name, |_, topic| wants(topic)) else {
             return false;
         };
         topic.delete();
-        drop(creation);
         info!(topic = %name, "topic deleted");
+        // Before anybody can create it again, or the others would forget the new one.
         self.cluster.topic_deleted(&name);
+        drop(creation);
         true
     }
 
     /// An ephemeral topic lost its last channel.
     pub(crate) fn ended(&self, topic: &Arc<Topic>) {
-        let is_same = self.existing_topic(topic.name()).is_some_and(|now| Arc::ptr_eq(&now, topic));
-        if is_same {
-            self.delete_topic(topic.name());
-        }
+        self.delete_topic_if(topic.name(), |now| Arc::ptr_eq(now, topic));
     }
 
     /// Every connected client, sorted by id.
@@ -347,7 +349,11 @@ fn report(topic: &TopicName, recovery: &grapevine_storage::Recovery) {
         let bytes = recovery.torn_bytes;
         warn!(%topic, bytes, "unfinished write at the end of the log cut off");
     }
-    for damage in &recovery.damaged {
+    report_damage(topic, &recovery.damaged);
+}
+
+pub(crate) fn report_damage(topic: &TopicName, damaged: &[grapevine_storage::Damage]) {
+    for damage in damaged {
         warn!(
             %topic,
             segment = damage.segment,

@@ -137,7 +137,11 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     let loaded = tokio::task::spawn_blocking(move || loading.load()).await;
     let highest_id = loaded.map_err(|error| StartError::Load(std::io::Error::other(error)))?;
     registry.ids.raise(highest_id.map_err(StartError::Load)?);
-    registry.save_ids().map_err(StartError::Load)?;
+    if let Err(error) = registry.save_ids() {
+        // As on a full disk, which only consumers can empty. Ids follow the clock all the same.
+        registry.health().write_failed(&error);
+        error!(%error, "cannot store the message id mark");
+    }
 
     let (stop, stopped) = watch::channel(false);
     let node = Arc::new(Node {

@@ -175,7 +175,12 @@ impl Topic {
         if is_new {
             self.save();
             info!(topic = %self.name, channel = %channel, "channel created");
-            self.registry.cluster.channel_created(&self.name, channel);
+            // Under the lock of the files, as in `channel_deleted`, so that the last word the
+            // others hear is true whoever creates and deletes it at the same moment.
+            let is_gone = self.files.lock();
+            if !*is_gone && self.has_channel(channel) {
+                self.registry.cluster.channel_created(&self.name, channel);
+            }
         }
     }
 
@@ -195,21 +200,17 @@ impl Topic {
     fn channel_deleted(self: &Arc<Self>, channel: &str) {
         // First the topic's state: without channels, what is published from here on waits in it.
         self.save();
-        if let Some(dir) = &self.dir {
-            let is_gone = self.files.lock();
-            // It may have been created again meanwhile, with a file of its own.
-            let is_back = self.core.lock().has_channel(channel);
-            if !*is_gone
-                && !is_back
-                && let Err(error) = dir.remove_channel(channel)
-            {
-                error!(
-                    topic = %self.name, channel, %error,
-                    "cannot remove the channel's checkpoint"
-                );
-            }
-        }
         info!(topic = %self.name, channel, "channel deleted");
+        let is_gone = self.files.lock();
+        // It may have been created again meanwhile, with a file of its own; or the whole topic.
+        if *is_gone || self.has_channel(channel) {
+            return;
+        }
+        if let Some(dir) = &self.dir
+            && let Err(error) = dir.remove_channel(channel)
+        {
+            error!(topic = %self.name, channel, %error, "cannot remove the channel's checkpoint");
+        }
         self.registry.cluster.channel_deleted(&self.name, channel);
     }
 
@@ -367,6 +368,13 @@ impl Topic {
     /// Has the consumer woken by the next message; `false` if there is one already.
     pub(crate) fn park(self: &Arc<Self>, channel: &str, consumer: ConsumerId) -> bool {
         self.with(|core, now, wakes| core.park(channel, consumer, now, wakes))
+    }
+}
+
+impl Topic {
+    /// The consumer is stuck behind a client that does not read: others are woken in its place.
+    pub(crate) fn unpark(self: &Arc<Self>, channel: &str, consumer: ConsumerId) {
+        self.with(|core, _, wakes| core.unpark(channel, consumer, wakes));
     }
 }
 

@@ -77,11 +77,17 @@ impl DataPath {
         }
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| DataPathError::Locked { dir: dir.to_owned() })?;
-        let probe = replace_file(dir, PROBE_FILE, b"", false);
-        probe
-            .and_then(|()| remove_file(&dir.join(PROBE_FILE)))
+        let data_path = Self { dir: dir.into(), _lock: Arc::new(lock) };
+        data_path
+            .probe(0)
             .map_err(|error| DataPathError::NotWritable { dir: dir.to_owned(), error })?;
-        Ok(Self { dir: dir.into(), _lock: Arc::new(lock) })
+        Ok(data_path)
+    }
+
+    /// Writes and removes a file of `bytes` bytes, to see whether that is possible.
+    pub fn probe(&self, bytes: usize) -> io::Result<()> {
+        replace_file(&self.dir, PROBE_FILE, &vec![0; bytes], false)?;
+        remove_file(&self.dir.join(PROBE_FILE))
     }
 
     /// The directory itself.
@@ -229,5 +235,5 @@ const TOPIC_SUFFIX: &str = ".topic";
 const CHANNEL_SUFFIX: &str = ".channel";
 const SIDE_SUFFIX: &str = ".side";
 const STATE_FILE: &str = "topic.state";
-/// Written and removed at start to see whether the directory can be written at all.
+/// Written and removed to see whether the directory can be written at all.
 const PROBE_FILE: &str = ".writable";

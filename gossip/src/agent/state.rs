@@ -84,12 +84,29 @@ impl State {
         let Some(dir) = &self.dir else { return Ok(()) };
         fs::create_dir_all(dir)?;
         let temporary = dir.join(format!("{name}.tmp"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, dir.join(name))?;
-        sync_dir(dir)
+        let replaced = write_new(&temporary, content).and_then(|()| {
+            fs::rename(&temporary, dir.join(name))?;
+            sync_dir(dir)
+        });
+        match replaced {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                drop(fs::remove_file(&temporary));
+                // In place, which needs no room: a node must be able to start on a full disk, or
+                // nobody could take its messages away.
+                let mut file = File::options().write(true).open(dir.join(name))?;
+                file.write_all(content.as_bytes())?;
+                file.set_len(content.len() as u64)?;
+                file.sync_all()
+            }
+            other => other,
+        }
     }
+}
+
+fn write_new(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

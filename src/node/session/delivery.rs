@@ -168,6 +168,13 @@ impl Session {
             Some(_) | None => true,
         }
     }
+
+    /// The client does not read: what would wake this connection is for others meanwhile.
+    pub(crate) fn unpark(&self) {
+        if let Some(subscription) = &self.subscription {
+            subscription.topic.unpark(&subscription.channel, self.client.id);
+        }
+    }
 }
 
 /// Carries out `answers`; those refused are told to the client. `true` if there were any.

@@ -8,7 +8,7 @@ use grapevine_storage::{Cursor, DirDisk, Disk as _, Log, SyncHandle as _, TopicD
 use tracing::{error, info};
 
 use super::Topic;
-use crate::node::registry::SIDE_LOG;
+use crate::node::registry::{SIDE_LOG, report_damage};
 
 /// Rounds without anything happening after which a topic gives back its buffers and file handle.
 const QUIET_ROUNDS_MAX: u64 = 10;
@@ -39,13 +39,15 @@ impl Topic {
 
     /// Background sync of `--durability=os`; returns whether there was anything to do.
     pub(crate) fn sync_now(&self) -> bool {
-        if self.unsynced.swap(0, Ordering::Relaxed) == 0 {
+        let count = self.unsynced.swap(0, Ordering::Relaxed);
+        if count == 0 {
             return false;
         }
         let handle = self.core.lock().sync_handle();
         if let Some(handle) = handle
             && let Err(error) = handle.sync()
         {
+            self.unsynced.fetch_add(count, Ordering::Relaxed); // tried again
             self.registry.health.write_failed(&error);
             error!(topic = %self.name, %error, "cannot sync the topic log");
         }
@@ -75,24 +77,42 @@ impl Topic {
             return;
         }
         let now = self.registry.clock.now();
-        let checkpoint = self.core.lock().checkpoint(now, all);
-        let is_durable = self.registry.is_fsync || is_last;
-        if let Some(dir) = &self.dir
-            && let Err(error) = write_checkpoint(dir, &checkpoint, is_durable)
-        {
+        let (checkpoint, side_handle) = {
+            let mut core = self.core.lock();
+            let checkpoint = core.checkpoint(now, all);
+            let side_handle = checkpoint.has_side.then(|| core.side_sync_handle()).flatten();
+            (checkpoint, side_handle)
+        };
+        let is_durable = self.registry.is_fsync || is_last || checkpoint.has_side;
+        let written = self.dir.as_ref().map_or(Ok(()), |dir| {
+            side_handle.map_or(Ok(()), |handle| handle.sync())?;
+            write_checkpoint(dir, &checkpoint, is_durable)
+        });
+        if let Err(error) = written {
             self.core.lock().checkpoint_failed();
+            self.is_touched.store(true, Ordering::Relaxed); // tried again with the next round
             if self.registry.health.write_failed(&error) {
                 error!(
                     topic = %self.name, %error,
                     "cannot write a checkpoint; messages may come again after a crash"
                 );
             }
-            return;
+            if checkpoint.has_side {
+                return;
+            }
+            // What everybody has finished goes all the same: the disk may be full of it, and no
+            // checkpoint could ever be written. An older one that names it is no worse for it.
         }
-        let forgotten = self.core.lock().forget(&checkpoint);
-        if let Some(dir) = &self.dir {
-            remove_segments(&self.name, &dir.disk(), &forgotten.log);
-            remove_segments(&self.name, &dir.side_disk(SIDE_LOG), &forgotten.side);
+        let (forgotten, disk, side_disk) = {
+            let mut core = self.core.lock();
+            let forgotten = core.forget(&checkpoint);
+            let (disk, side_disk) = core.disks();
+            (forgotten, disk, side_disk)
+        };
+        // Through the log's own disks, which keep the files open otherwise.
+        remove_segments(&self.name, &disk, &forgotten.log);
+        if let Some(side_disk) = side_disk {
+            remove_segments(&self.name, &side_disk, &forgotten.side);
         }
     }
 
@@ -106,6 +126,8 @@ impl Topic {
         }
         self.quiet_rounds.store(0, Ordering::Relaxed);
         self.save();
+        let damaged = self.core.lock().take_damage();
+        report_damage(&self.name, &damaged);
         let Some(dir) = &self.dir else { return };
         let registry = &self.registry;
         let mut open =
@@ -148,5 +170,123 @@ fn remove_segments(topic: &TopicName, disk: &DirDisk, names: &[String]) {
         if let Err(error) = disk.remove(name) {
             error!(%topic, segment = name, %error, "cannot remove a finished segment");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use grapevine_broker::{
+        ConsumerId, ConsumerSettings, IdSource, Locality, PullLimits, Settings,
+    };
+    use grapevine_protocol::ChannelName;
+    use grapevine_storage::{Batch, DataPath};
+
+    use super::*;
+    use crate::config::Durability;
+    use crate::node::{Clock, ClusterLink, Registry, RegistryOptions, Wake};
+
+    const BY: ConsumerId = ConsumerId(1);
+
+    /// A topic with small segments in `folder`, its channel `c`, and a consumer.
+    async fn topic(folder: &Path) -> Arc<Topic> {
+        let gossip = grapevine_gossip::agent::Config {
+            bind: ([127, 0, 0, 1], 0).into(),
+            ..grapevine_gossip::agent::Config::default()
+        };
+        let options = RegistryOptions {
+            settings: Settings {
+                mem_queue_size: 100,
+                msg_timeout_max: Duration::from_secs(900),
+                channel_consumers_max: 0,
+                latency_window: None,
+            },
+            durability: Durability::Os,
+            segment_bytes_max: 100_000,
+            sync_every: 1,
+            init_grace: Duration::ZERO,
+        };
+        let registry = Registry::new(
+            DataPath::open(folder).unwrap(),
+            options,
+            Clock::start(),
+            IdSource::new(1, 0),
+            ClusterLink::new(grapevine_gossip::agent::start(gossip).await.unwrap()),
+        );
+        let topic = registry.topic(&TopicName::new("t").unwrap()).await.unwrap();
+        topic.create_channel(&ChannelName::new("c").unwrap());
+        let settings = ConsumerSettings {
+            id: BY,
+            signal: Arc::new(Wake::default()),
+            msg_timeout: Duration::from_secs(60),
+            sample_rate: 0,
+            locality: Locality::Global,
+            seed: 1,
+        };
+        topic.subscribe("c", settings).unwrap();
+        topic
+    }
+
+    /// Publishes more than is kept in memory, then takes and finishes all of it.
+    fn publish_and_finish(topic: &Arc<Topic>) {
+        let now = topic.registry.clock.now();
+        for _ in 0..300 {
+            let mut batch = Batch::new();
+            batch.push(&[b'x'; 10_000], 0);
+            topic.publish(&mut batch, now).unwrap();
+        }
+        let mut ids = vec![0];
+        while !ids.is_empty() {
+            ids.clear();
+            let limits = PullLimits { messages_max: 100, bytes_max: 1 << 20 };
+            topic.turn(now, |core| {
+                core.set_ready("c", BY, 10);
+                core.pull("c", BY, limits, &mut |message| ids.push(message.id)).unwrap();
+                ids.iter().for_each(|&id| core.finish("c", BY, id).unwrap());
+            });
+        }
+    }
+
+    fn segments(folder: &Path) -> usize {
+        let names = std::fs::read_dir(folder.join("topics/t.topic")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".seg")).count()
+    }
+
+    #[tokio::test]
+    async fn finished_segments_go_even_if_no_checkpoint_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let topic = topic(folder.path()).await;
+        // As on a full disk: the checkpoint cannot take its place.
+        let checkpoint = folder.path().join("topics/t.topic/c.channel");
+        std::fs::remove_file(&checkpoint).unwrap();
+        std::fs::create_dir_all(checkpoint.join("in the way")).unwrap();
+
+        publish_and_finish(&topic);
+        assert!(segments(folder.path()) > 10);
+        topic.round();
+        assert!(!topic.registry.health.is_ok());
+        assert!(segments(folder.path()) <= 2, "a full disk would stay full");
+
+        std::fs::remove_dir_all(&checkpoint).unwrap();
+        topic.round();
+        assert!(checkpoint.is_file(), "tried again although nothing else happened");
+    }
+
+    #[tokio::test]
+    async fn removed_segments_are_not_kept_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let topic = topic(folder.path()).await;
+        publish_and_finish(&topic);
+        topic.round();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        let kept: Vec<_> = open
+            .filter(|path| path.starts_with(folder.path()))
+            .filter(|path| path.to_string_lossy().ends_with("(deleted)"))
+            .collect();
+        assert!(kept.is_empty(), "{kept:?} take room on the disk");
     }
 }
