@@ -11,17 +11,11 @@ use std::time::Duration;
 use grapevine_protocol::Moment;
 
 use crate::NodeId;
+use crate::config::Timings;
 use crate::producer::ProducerRecord;
 use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
 use crate::view::{LookupView, TopicRow};
 use crate::wish::{Wish, Wishes};
-
-/// How long an owner remembers its deletions. Correctness does not depend on it: who was away for
-/// longer gets a snapshot.
-pub const DELETION_KEPT: Duration = Duration::from_secs(600);
-
-/// How long the section of an owner that is down is kept, so that a flap costs a delta only.
-pub const DETACHED_KEPT: Duration = Duration::from_secs(600);
 
 /// Most keys kept for all owners that are down together; about 64 MiB.
 pub const DETACHED_KEYS_MAX: usize = 400_000;
@@ -51,7 +45,9 @@ pub struct Catalogue {
     own: Section,
     replicas: BTreeMap<NodeId, Replica>,
     owners_of: BTreeMap<Name, BTreeSet<NodeId>>,
-    /// Own deletions by time, to be forgotten after [`DELETION_KEPT`].
+    deletions_kept: Duration,
+    detached_kept: Duration,
+    /// Own deletions by time, to be forgotten in due course.
     graves: VecDeque<(Moment, u64)>,
     /// Own tombstones by time: when, which version of which key.
     tombstones: VecDeque<(Moment, u64, Key)>,
@@ -62,12 +58,14 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The catalogue of node `me`, alone, in `epoch`.
-    pub fn new(me: NodeId, epoch: u64) -> Self {
+    pub fn new(me: NodeId, epoch: u64, timings: &Timings) -> Self {
         Self {
             me,
             own: Section::new(epoch),
             replicas: BTreeMap::new(),
             owners_of: BTreeMap::new(),
+            deletions_kept: timings.deletions_kept,
+            detached_kept: timings.detached_kept,
             graves: VecDeque::new(),
             tombstones: VecDeque::new(),
             wishes: Wishes::default(),
@@ -192,7 +190,7 @@ impl Catalogue {
     pub fn collect(&mut self, now: Moment) {
         let mut floor = 0;
         while let Some(&(at, ver)) = self.graves.front()
-            && now.since(at) >= DELETION_KEPT
+            && now.since(at) >= self.deletions_kept
         {
             floor = ver;
             self.graves.pop_front();
@@ -209,7 +207,7 @@ impl Catalogue {
         detached.sort_unstable();
         let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
         for (at, node, len) in detached {
-            if now.since(at) >= DETACHED_KEPT || keys > DETACHED_KEYS_MAX {
+            if now.since(at) >= self.detached_kept || keys > DETACHED_KEYS_MAX {
                 keys -= len;
                 self.forget(node);
             }

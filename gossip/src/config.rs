@@ -31,6 +31,11 @@ pub struct Timings {
     pub leave_round: Duration,
     /// A stream has this long in all.
     pub stream_deadline: Duration,
+    /// How long an owner remembers its deletions. Correctness does not depend on it: who was away
+    /// for longer gets a snapshot.
+    pub deletions_kept: Duration,
+    /// How long the section of an owner that is down is kept, so that a flap costs a delta only.
+    pub detached_kept: Duration,
 }
 
 /// Clusters up to this size compare twice as often.
@@ -52,6 +57,8 @@ impl Default for Timings {
             pull_retry: Duration::from_millis(200),
             leave_round: Duration::from_millis(100),
             stream_deadline: Duration::from_secs(10),
+            deletions_kept: Duration::from_secs(600),
+            detached_kept: Duration::from_secs(600),
         }
     }
 }

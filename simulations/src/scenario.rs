@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grapevine_gossip::config::Timings;
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub change_pause: Duration,
     /// The network during the chaos; afterwards it is good.
     pub quality: Quality,
+    /// Periods and bounds of the nodes.
+    pub timings: Timings,
     /// Faults at given times instead of random ones.
     pub script: Option<Vec<(Duration, Fault)>>,
 }
@@ -55,6 +58,7 @@ impl Scenario {
             fault_pause: Duration::from_secs(3600),
             change_pause: Duration::from_millis(200),
             quality: Quality::GOOD,
+            timings: Timings::default(),
             script: Some(Vec::new()),
         }
     }
@@ -79,6 +83,12 @@ impl Scenario {
             fault_pause: Duration::from_secs_f64(rng.random_range(1.0..8.0)),
             change_pause: Duration::from_millis(rng.random_range(50..800)),
             quality,
+            // Short enough that deletions are forgotten while somebody is away.
+            timings: Timings {
+                deletions_kept: Duration::from_secs(rng.random_range(1..15)),
+                detached_kept: Duration::from_secs(rng.random_range(5..30)),
+                ..Timings::default()
+            },
             script: None,
         }
     }

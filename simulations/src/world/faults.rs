@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use grapevine_gossip::cluster::{Boot, Cluster};
-use grapevine_gossip::config::Timings;
 use grapevine_gossip::{Producer, ProducerId};
 use rand::RngExt;
 use std::hash::Hasher;
@@ -66,7 +65,7 @@ impl World {
             seeds: 2.min(self.scenario.nodes),
             peers: node.peers.clone(),
             cluster_name: "simulated".to_owned(),
-            timings: Timings::default(),
+            timings: self.scenario.timings.clone(),
             inactive_producer_timeout: Duration::from_secs(300),
             tombstone_lifetime: Duration::from_secs(45),
             seed,
