@@ -324,6 +324,17 @@ impl Membership {
         rivals.map(|known| known.epoch).chain(left.copied()).chain(mine).max()
     }
 
+    /// The highest epoch that others hold for this node's id or address above its own: it came
+    /// back with an older disk, and nobody will listen until it has a greater one.
+    pub fn outranked_by(&self, states: &[MemberState]) -> Option<u64> {
+        let me = self.me();
+        let rivals = states.iter().map(|state| state.identity).filter(|id| {
+            (id.node == me.node && id.epoch > me.epoch)
+                || (id.addr == me.addr && id.node != me.node && id.epoch >= me.epoch)
+        });
+        rivals.map(|id| id.epoch).max()
+    }
+
     /// A hash of the active members and of who left: equal views have equal hashes.
     pub fn view_hash(&self) -> u64 {
         let me = self.me();

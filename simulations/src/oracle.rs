@@ -27,8 +27,12 @@ type Log = BTreeMap<u64, (Key, Option<Value>)>;
 pub struct Oracle {
     logs: BTreeMap<(NodeId, u64), Log>,
     own_heads: BTreeMap<NodeId, (u64, u64)>,
+    /// The highest head each owner ever had; a disk that was rolled back does not lower it.
+    highest: BTreeMap<NodeId, (u64, u64)>,
     /// What the node (by index) last held of an owner.
     believed: BTreeMap<(usize, NodeId), (u64, u64)>,
+    /// The epoch in which it last held each key of an owner, and at which version.
+    shown: BTreeMap<(usize, NodeId), (u64, BTreeMap<Key, u64>)>,
 }
 
 impl Oracle {
@@ -65,6 +69,8 @@ impl Oracle {
             log.entry(entry.ver).or_insert_with(|| (key.clone(), entry.value.clone()));
         }
         self.own_heads.insert(owner, head);
+        let highest = self.highest.entry(owner).or_default();
+        *highest = head.max(*highest);
         Ok(())
     }
 
@@ -76,6 +82,7 @@ impl Oracle {
     /// A node's process ended: what it believed is gone.
     pub fn forget_beliefs(&mut self, node: usize) {
         self.believed.retain(|(index, _), _| *index != node);
+        self.shown.retain(|(index, _), _| *index != node);
     }
 
     /// Checks what node `node` believes of every other (S1 to S5).
@@ -95,15 +102,27 @@ impl Oracle {
                 continue;
             }
             let fail = |rule, what| Err(Violation { rule, node, what });
-            if head > self.own_heads.get(&owner).copied().unwrap_or((0, 0)) {
+            if head > self.highest.get(&owner).copied().unwrap_or((0, 0)) {
                 return fail("S1", format!("{owner} has not written {head:?}"));
             }
             if head < before {
                 return fail("S2", format!("{owner} went back from {before:?} to {head:?}"));
             }
             self.check_section(node, owner, section)?;
+            let (epoch, shown) = self.shown.entry((node, owner)).or_default();
+            if *epoch != section.epoch {
+                (*epoch, *shown) = (section.epoch, BTreeMap::new());
+            }
+            for (key, entry) in section.entries() {
+                let before = shown.insert(key.clone(), entry.ver).unwrap_or(0);
+                if before > entry.ver {
+                    let what = format!("{owner}'s {key:?} went from {before} to {}", entry.ver);
+                    return Err(Violation { rule: "S5", node, what });
+                }
+            }
         }
         self.believed.retain(|(index, owner), _| *index != node || present.contains(owner));
+        self.shown.retain(|(index, owner), _| *index != node || present.contains(owner));
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub struct Scenario {
     pub change_pause: Duration,
     /// The network during the chaos; afterwards it is good.
     pub quality: Quality,
+    /// How likely a restart finds an old disk and a clock that is off.
+    pub rollbacks: f64,
     /// Periods and bounds of the nodes.
     pub timings: Timings,
     /// Faults at given times instead of random ones.
@@ -58,6 +60,7 @@ impl Scenario {
             fault_pause: Duration::from_secs(3600),
             change_pause: Duration::from_millis(200),
             quality: Quality::GOOD,
+            rollbacks: 0.0,
             timings: Timings::default(),
             script: Some(Vec::new()),
         }
@@ -76,8 +79,10 @@ impl Scenario {
             late: sometimes(0.1),
             late_max: Duration::from_millis(2000),
         };
+        let rollbacks = sometimes(0.5);
         Self {
             nodes,
+            rollbacks,
             chaos: Duration::from_secs(40),
             quiet: Duration::from_secs(30),
             fault_pause: Duration::from_secs_f64(rng.random_range(1.0..8.0)),

@@ -251,6 +251,9 @@ impl Cluster {
                 for (node, epoch) in left {
                     self.learn_left(now, node, epoch);
                 }
+                if let Some(epoch) = self.membership.outranked_by(&members) {
+                    self.take_greater_epoch(epoch);
+                }
                 self.membership.apply(now, &members, !is_join);
             }
             Frame::Heads(heads) => {

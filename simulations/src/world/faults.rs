@@ -52,6 +52,11 @@ impl World {
             return Ok(());
         }
         let seed = self.rng.random();
+        if self.nodes[index].life > 0 && self.rng.random_bool(self.scenario.rollbacks) {
+            // The disk comes from a backup, and the clock is wrong: the epoch may be an old one.
+            self.nodes[index].epoch /= 2;
+            self.nodes[index].wall_offset_ms = self.rng.random_range(-7_200_000..3_600_000);
+        }
         let time = self.time(index);
         let wall_ms = u64::try_from(time.wall_ns / 1_000_000).unwrap_or(0);
         let node = &mut self.nodes[index];
