@@ -31,6 +31,9 @@ use state::State;
 /// How long [`Handle::leave`] waits at most.
 const LEAVE_MAX: Duration = Duration::from_millis(1500);
 
+/// How long a seed's name may take to be looked up before the node starts without it.
+const LOOKUP_MAX: Duration = Duration::from_secs(1);
+
 /// Attempts to find a port that is free for both UDP and TCP.
 const BIND_TRIES_MAX: u32 = 16;
 
@@ -201,7 +204,8 @@ async fn advertised(config: &Config, bound: SocketAddr) -> SocketAddr {
     }
     let mut targets = Vec::new();
     for seed in &config.seeds {
-        if let Ok(addrs) = tokio::net::lookup_host(seed).await {
+        let addrs = tokio::time::timeout(LOOKUP_MAX, tokio::net::lookup_host(seed)).await;
+        if let Ok(Ok(addrs)) = addrs {
             targets.extend(addrs.filter(|addr| addr.is_ipv4() == bound.is_ipv4()));
         }
     }
