@@ -22,8 +22,11 @@ pub(crate) struct SegmentFiles<D> {
 }
 
 impl<D: Disk> SegmentFiles<D> {
-    pub(crate) const fn new(disk: D, segments: VecDeque<Segment>, is_torn: bool) -> Self {
-        Self { disk, segments, is_torn, unsynced: Vec::new(), is_sync_wanted: false }
+    pub(crate) fn new(disk: D, segments: VecDeque<Segment>, is_torn: bool) -> Self {
+        // A process that was killed may not have synced the last ones.
+        let first_kept = segments.len().saturating_sub(UNSYNCED_KEPT);
+        let unsynced = segments.range(first_kept..).map(|segment| segment.first.seq).collect();
+        Self { disk, segments, is_torn, unsynced, is_sync_wanted: false }
     }
 
     /// Appends to the last segment if `span` continues it, else to a new one. All or nothing.

@@ -503,3 +503,15 @@ fn a_single_record_is_found_where_it_is_and_nowhere_else() {
     remove(&disk, log.release(places[300]));
     assert!(!log.read_one(places[3], &mut |_| panic!("it was released")).unwrap());
 }
+
+#[test]
+fn what_a_killed_process_had_not_synced_is_synced_by_the_next() {
+    let disk = MemoryDisk::default();
+    append(&mut open(&disk).0, 0..9).expect("room"); // and the process is killed
+    let (mut log, _) = open(&disk);
+    log.roll();
+    append(&mut log, 9..12).expect("room");
+    log.sync_handle().expect("something is not synced").sync().expect("syncs");
+    disk.crash(&mut |_| 0);
+    assert_eq!(ids(&mut open(&disk).0), (0..12).collect::<Vec<_>>());
+}
