@@ -12,6 +12,11 @@ use crate::message::Purpose;
 /// Most addresses one seed name may stand for.
 const SEED_ADDRS_MAX: usize = 64;
 
+/// A greater epoch is greater by up to this, at random: whoever names the floor may not know the
+/// highest epoch a lost disk had, and one that was used must not be used again. It is 17 minutes
+/// where epochs are milliseconds.
+const EPOCH_STEP_MAX: u64 = 1 << 20;
+
 /// Sightings of the own node id elsewhere, within a minute, before gossip stops.
 const CONFLICTS_MAX: usize = 3;
 
@@ -161,8 +166,9 @@ impl Cluster {
 
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
-        let epoch = epoch.max(self.membership.me().epoch).saturating_add(1);
-        if self.join.epoch_pending.is_none_or(|pending| pending < epoch) {
+        let floor = epoch.max(self.membership.me().epoch);
+        if self.join.epoch_pending.is_none_or(|pending| pending <= floor) {
+            let epoch = floor.saturating_add(self.rng.random_range(1..=EPOCH_STEP_MAX));
             self.join.epoch_pending = Some(epoch);
             self.outputs.push_back(Output::Persist(epoch));
         }
