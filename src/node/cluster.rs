@@ -11,12 +11,13 @@ use tracing::warn;
 #[derive(Clone)]
 pub struct ClusterLink {
     handle: Handle,
+    started: tokio::time::Instant,
 }
 
 impl ClusterLink {
     /// A link over a running agent.
-    pub const fn new(handle: Handle) -> Self {
-        Self { handle }
+    pub fn new(handle: Handle) -> Self {
+        Self { handle, started: tokio::time::Instant::now() }
     }
 
     /// The agent.
@@ -50,10 +51,35 @@ impl ClusterLink {
         self.handle.view().channels_for_new_topic(topic)
     }
 
-    /// Waits for the cluster's first answer, `grace` at most.
+    /// Waits for the cluster's first answer, until `grace` after the start at most: a node that is
+    /// cut off must not hold up every new topic.
     pub(crate) async fn first_sync(&self, grace: Duration) {
-        if tokio::time::timeout(grace, self.handle.first_sync()).await.is_err() {
+        if tokio::time::timeout_at(self.started + grace, self.handle.first_sync()).await.is_err() {
             warn!("no other node answered yet; a new topic starts with the channels known here");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_is_cut_off_waits_once_and_not_for_every_new_topic() {
+        let config = grapevine_gossip::agent::Config {
+            bind: ([127, 0, 0, 1], 0).into(),
+            seeds: vec!["127.0.0.1:1".to_owned()],
+            ..grapevine_gossip::agent::Config::default()
+        };
+        let link = ClusterLink::new(grapevine_gossip::agent::start(config).await.unwrap());
+        let grace = Duration::from_millis(300);
+        link.first_sync(grace).await;
+        assert!(link.started.elapsed() >= grace, "its seed never answers");
+
+        let asked = tokio::time::Instant::now();
+        for _ in 0..100 {
+            link.first_sync(grace).await;
+        }
+        assert!(asked.elapsed() < 20 * grace, "a hundred topics took {:?}", asked.elapsed());
     }
 }
