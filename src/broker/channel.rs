@@ -125,6 +125,22 @@ impl Channel {
         self.take_jumps();
     }
 
+    /// Takes an answered message out of flight; its consumer has room for another.
+    fn answered(
+        &mut self,
+        consumer: ConsumerId,
+        id: u64,
+    ) -> Result<(InFlightEntry, Option<&mut Consumer>), Unanswered> {
+        let entry = self.in_flight.take(id, consumer)?;
+        self.is_dirty = true;
+        let mut consumer = self.consumers.get_mut(&consumer);
+        if let Some(consumer) = &mut consumer {
+            consumer.in_flight -= 1;
+            consumer.sweep(&self.in_flight);
+        }
+        Ok((entry, consumer))
+    }
+
     /// FIN: the message is done.
     pub(crate) fn finish(
         &mut self,
@@ -132,15 +148,12 @@ impl Channel {
         id: u64,
         now: Now,
     ) -> Result<(), Unanswered> {
-        let entry = self.in_flight.take(id, consumer)?;
-        self.is_dirty = true;
+        let (entry, consumer) = self.answered(consumer, id)?;
+        if let Some(consumer) = consumer {
+            consumer.finish_count += 1;
+        }
         if let Some(latency) = &mut self.latency {
             latency.record(now.wall - entry.held.timestamp, now.mono);
-        }
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
-            consumer.in_flight -= 1;
-            consumer.finish_count += 1;
-            consumer.sweep(&self.in_flight);
         }
         Ok(())
     }
@@ -154,14 +167,11 @@ impl Channel {
         now: Now,
         wakes: &mut Wakes,
     ) -> Result<(), Unanswered> {
-        let entry = self.in_flight.take(id, consumer)?;
-        self.is_dirty = true;
-        self.requeue_count += 1;
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
-            consumer.in_flight -= 1;
+        let (entry, consumer) = self.answered(consumer, id)?;
+        if let Some(consumer) = consumer {
             consumer.requeue_count += 1;
-            consumer.sweep(&self.in_flight);
         }
+        self.requeue_count += 1;
         if delay.is_zero() {
             self.requeued.push_back(entry.held);
             self.wake_for(1, wakes);

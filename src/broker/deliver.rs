@@ -110,9 +110,7 @@ impl<D: Disk> Topic<D> {
         }
         Ok(Pulled { count, fresh, has_more: is_ready && left > 0, is_ready })
     }
-}
 
-impl<D: Disk> Topic<D> {
     /// Has `consumer` woken by the next message; `false` if there is one to pull already.
     ///
     /// Only a connection whose output is written may park: one that is stuck behind a client that

@@ -263,6 +263,16 @@ impl Topic {
         self.with_at(now, |core, now, wakes| answers(&mut Answers { core, now, wakes }))
     }
 
+    /// Has the consumer woken by the next message; `false` if there is one already.
+    pub(crate) fn park(self: &Arc<Self>, channel: &str, consumer: ConsumerId) -> bool {
+        self.with(|core, now, wakes| core.park(channel, consumer, now, wakes))
+    }
+
+    /// The consumer is stuck behind a client that does not read: others are woken in its place.
+    pub(crate) fn unpark(self: &Arc<Self>, channel: &str, consumer: ConsumerId) {
+        self.with(|core, _, wakes| core.unpark(channel, consumer, wakes));
+    }
+
     /// Holds published messages back, or lets them flow again.
     pub fn set_paused(self: &Arc<Self>, is_paused: bool) {
         self.with(|core, now, wakes| core.set_paused(is_paused, now, wakes));
@@ -361,20 +371,6 @@ impl Answers<'_> {
         deliver: &mut dyn FnMut(Delivery<'_>),
     ) -> std::io::Result<Pulled> {
         self.core.pull(channel, consumer, limits, self.now, self.wakes, deliver)
-    }
-}
-
-impl Topic {
-    /// Has the consumer woken by the next message; `false` if there is one already.
-    pub(crate) fn park(self: &Arc<Self>, channel: &str, consumer: ConsumerId) -> bool {
-        self.with(|core, now, wakes| core.park(channel, consumer, now, wakes))
-    }
-}
-
-impl Topic {
-    /// The consumer is stuck behind a client that does not read: others are woken in its place.
-    pub(crate) fn unpark(self: &Arc<Self>, channel: &str, consumer: ConsumerId) {
-        self.with(|core, _, wakes| core.unpark(channel, consumer, wakes));
     }
 }
 

@@ -12,8 +12,7 @@ use crate::segment::{Segment, Stop, Walk, walk};
 /// Blocks of older records, shared by all channels of the topic.
 ///
 /// A block begins wherever some reader was and holds only whole, checked records, so reading from
-/// it
-/// costs no more than reading from the tail.
+/// it costs no more than reading from the tail.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
@@ -52,8 +51,7 @@ impl Blocks {
     }
 
     /// Reads about `bytes` bytes at `from` into a block, or one whole record if that is longer.
-    /// Blocks
-    /// that end at or below `floor_offset` are reused first.
+    /// Blocks that end at or below `floor_offset` are reused first.
     pub(crate) fn load<D: Disk>(
         &mut self,
         disk: &D,

@@ -163,8 +163,7 @@ impl TopicDir {
     }
 
     /// Removes a channel: its checkpoint first, so that half a removal is a whole one, then its
-    /// side
-    /// log.
+    /// side log.
     pub fn remove_channel(&self, channel: &str) -> io::Result<()> {
         remove_file(&self.dir.join(format!("{channel}{CHANNEL_SUFFIX}")))?;
         remove_dir(&self.dir.join(format!("{channel}{SIDE_SUFFIX}")))

@@ -28,8 +28,7 @@ struct Shared {
     /// so that whoever finds it clean knows that the sync is over.
     is_unsynced: Mutex<bool>,
     /// Files known to be on the device up to some length. Syncing a file that has not changed is
-    /// not
-    /// free: it may flush the whole device.
+    /// not free: it may flush the whole device.
     synced: Mutex<SyncedFiles>,
 }
 

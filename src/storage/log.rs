@@ -88,8 +88,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// Makes sure that new records get places at or past `known`, which somebody remembers as
-    /// having
-    /// been in use: the log's end may not have been written, or was lost with the power. No I/O.
+    /// having been in use: the log's end may not have been written, or was lost with the power. No
+    /// I/O.
     pub fn advance_to(&mut self, known: Cursor) {
         if known.seq <= self.end.seq && known.offset <= self.end.offset {
             return;
@@ -104,8 +104,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Appends the whole batch or, on an error, nothing. Message `i` gets id `first_id + i *
-    /// id_step`
-    /// (wrapping). Returns the place of the first.
+    /// id_step` (wrapping). Returns the place of the first.
     ///
     /// # Errors
     ///
@@ -435,9 +434,8 @@ impl<D: Disk> Log<D> {
 }
 
 /// A finished segment at least this large, in bytes, is removed although it is the last: small
-/// enough
-/// that a drained topic keeps no disk worth speaking of, large enough that the file creation it
-/// takes
+/// enough that a drained topic keeps no disk worth speaking of, large enough that the file creation
+/// it takes
 /// does not show in the cost of a message.
 const DRAINED_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Damaged places remembered, so that each channel need not search past them again.

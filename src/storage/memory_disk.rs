@@ -11,8 +11,7 @@ use crate::disk::{Disk, SyncHandle};
 /// A [`Disk`] in memory that can lose power, be killed, run full and fail.
 ///
 /// Clones are the same disk. After a *process kill* everything appended is still there: just open
-/// it
-/// again. After a *power loss* ([`crash`](Self::crash)) what was never synced may be gone.
+/// it again. After a *power loss* ([`crash`](Self::crash)) what was never synced may be gone.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,

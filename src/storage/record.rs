@@ -73,8 +73,7 @@ impl Header {
 }
 
 /// Appends a record to `buffer` with everything that is known before the lock is taken: the
-/// header's
-/// checksum field holds the body's part until [`seal`] completes it.
+/// header's checksum field holds the body's part until [`seal`] completes it.
 ///
 /// # Panics
 ///

@@ -125,8 +125,7 @@ impl<D: Disk> Search<'_, D> {
 /// Read at a time while scanning, in bytes: large enough that the calls do not matter.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// Checksummed bytes allowed per byte scanned. Honest data needs about one; at some GB/s this
-/// bounds
-/// the search through a 100 MiB segment of forged headers below a second.
+/// bounds the search through a 100 MiB segment of forged headers below a second.
 const CHECKED_PER_BYTE: u64 = 16;
 /// Allowed however short the rest is.
 const CHECKED_BYTES_MIN: u64 = 16 * 1024 * 1024;

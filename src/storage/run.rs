@@ -73,8 +73,7 @@ impl Run {
     }
 
     /// Whether a record begins at `cursor`. A cursor remembered from before a power loss may not
-    /// fit
-    /// what was written since; then the walk starts at the front and goes by seq.
+    /// fit what was written since; then the walk starts at the front and goes by seq.
     fn begins_at(&self, cursor: Cursor) -> bool {
         cursor == self.first
             || Header::decode(self.bytes_from(cursor.offset)).is_some_and(|header| {

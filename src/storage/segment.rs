@@ -1,9 +1,8 @@
 //! Segment files: their names, their headers, and the walk over their records.
 //!
 //! A segment is named after the seq of its first record, `<20 digits>.seg`. It begins with two
-//! equal
-//! copies of this header, so that no single damaged byte costs a segment; records follow back to
-//! back. Little-endian:
+//! equal copies of this header, so that no single damaged byte costs a segment; records follow back
+//! to back. Little-endian:
 //!
 //! ```text
 //!  0         4           8             16           24              32         36        40
@@ -22,8 +21,7 @@ pub struct SegmentInfo {
     /// Its first record.
     pub first: Cursor,
     /// Just past its last one. For a segment that was not read at recovery, the `seq` is that of
-    /// the
-    /// next segment's first record.
+    /// the next segment's first record.
     pub end: Cursor,
     /// Bytes of the file.
     pub bytes: u64,

@@ -13,6 +13,8 @@ use crate::segment::{Segment, name_of};
 pub(crate) struct SegmentFiles<D> {
     pub(crate) disk: D,
     segments: VecDeque<Segment>,
+    /// First seq and file name of the segment written to last: every append needs it.
+    written: (u64, String),
     /// Whether the last segment has bytes past its end that are not ours and could not be cut.
     is_torn: bool,
     /// First seqs of segments written to since the last sync handle, and a few before.
@@ -26,7 +28,8 @@ impl<D: Disk> SegmentFiles<D> {
         // A process that was killed may not have synced the last ones.
         let first_kept = segments.len().saturating_sub(UNSYNCED_KEPT);
         let unsynced = segments.range(first_kept..).map(|segment| segment.first.seq).collect();
-        Self { disk, segments, is_torn, unsynced, is_sync_wanted: false }
+        let written = (u64::MAX, String::new());
+        Self { disk, segments, written, is_torn, unsynced, is_sync_wanted: false }
     }
 
     /// Appends to the last segment if `span` continues it, else to a new one. All or nothing.
@@ -40,14 +43,17 @@ impl<D: Disk> SegmentFiles<D> {
         let Some(segment) = self.segments.back_mut() else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let name = segment.name();
+        let seq = segment.first.seq;
+        if self.written.0 != seq {
+            self.written = (seq, segment.name());
+        }
+        let name = self.written.1.as_str();
         let position = segment.position(span.first.offset);
-        if let Err(error) = self.disk.append(&name, position, bytes) {
-            self.is_torn = self.disk.truncate(&name, position).is_err();
+        if let Err(error) = self.disk.append(name, position, bytes) {
+            self.is_torn = self.disk.truncate(name, position).is_err();
             return Err(error);
         }
         segment.end = span.end;
-        let seq = segment.first.seq;
         self.note_unsynced(seq);
         Ok(())
     }
@@ -76,8 +82,7 @@ impl<D: Disk> SegmentFiles<D> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let handle = (!names.is_empty()).then(|| self.disk.sync_handle(&names));
         // Some stay, because this handle's sync may fail or be overtaken by the next one's. It
-        // costs
-        // nothing: a disk does not sync again what has not changed.
+        // costs nothing: a disk does not sync again what has not changed.
         self.unsynced.drain(..self.unsynced.len().saturating_sub(UNSYNCED_KEPT));
         handle
     }
@@ -135,8 +140,7 @@ impl<D: Disk> SegmentFiles<D> {
 }
 
 /// Segments a sync handle covers, at most. With 100 MiB segments no publisher outruns the
-/// background
-/// sync by this much.
+/// background sync by this much.
 const UNSYNCED_MAX: usize = 8;
 /// Segments the next handle covers as well.
 const UNSYNCED_KEPT: usize = 3;

@@ -10,9 +10,8 @@ use crate::run::{Run, Span};
 /// The most recent records, in chunks, oldest first.
 ///
 /// A ring: a chunk that is no longer needed becomes the next one's buffer. Touching fresh memory
-/// for
-/// every message costs more (page faults) than writing it to a file. Chunks start at 4 KiB, so that
-/// a
+/// for every message costs more (page faults) than writing it to a file. Chunks start at 4 KiB, so
+/// that a
 /// small topic stays small, and double up to 256 KiB.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -51,8 +50,7 @@ impl Tail {
     }
 
     /// Adds the records of `span` if there is room; chunks that end at or below `written_offset`
-    /// may
-    /// give theirs.
+    /// may give theirs.
     ///
     /// `must`: what does not fit the budget is held all the same.
     pub(crate) fn push(

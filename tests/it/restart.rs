@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use grapevine_storage::ChannelCheckpoint;
+
 use crate::support::{Frame, Nsqd, RawClient, eventually, is_reference, mpub_body};
 
 #[test]
@@ -179,8 +181,12 @@ fn messages_finished_well_before_a_kill_do_not_come_again() {
         consumer.take();
     }
     node.wait_for_stat("t", "c", "in_flight_count", 0);
-    // The checkpoint is written at most a second later.
-    std::thread::sleep(Duration::from_millis(2_500));
+    let file = node.data_path().join("topics/t.topic/c.channel");
+    eventually(Duration::from_secs(10), "the checkpoint knows that all is finished", || {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        ChannelCheckpoint::decode(&bytes)
+            .is_ok_and(|checkpoint| checkpoint.next.seq == 3 && checkpoint.entries.is_empty())
+    });
     node.kill();
     node.launch();
     assert_eq!(node.channel_stats("t", "c")["depth"], 0);
