@@ -1,15 +1,11 @@
 //! A whole cluster in one thread, replayable from a seed.
 //!
-//! [`World`] runs the gossip cores of several nodes over a network, a disk and a clock that a
-//! [`Scenario`] and a seed decide. Nothing else has a say: the same seed gives the same run, bit
-//! for bit, which [`Report::hash`] proves. After every event the [`oracle`] compares what nodes
-//! believe with what was really written.
+//! A scenario and a seed make a [`plan::Plan`]; the world executes it with the very cores that
+//! ship, over a network, disks and clocks of its own. Nothing else has a say: the same plan gives
+//! the same run, bit for bit, which [`outcome::Outcome::hash`] proves. After every event the oracle
+//! compares what nodes believe with what was really done.
 
-pub mod network;
-pub mod oracle;
-pub mod scenario;
-pub mod world;
-
-pub use oracle::Violation;
-pub use scenario::{Fault, Scenario};
-pub use world::{Report, World};
+pub mod first;
+pub mod outcome;
+pub mod plan;
+pub mod trace;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use grapevine_simulations::{Fault, Report, Scenario, World};
+use grapevine_simulations::first::{Fault, Report, Scenario, World};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 

@@ -8,8 +8,8 @@ use rand::RngExt;
 use std::hash::Hasher;
 
 use super::{CHANNELS, Event, TOPICS, World};
-use crate::oracle::Violation;
-use crate::scenario::Fault;
+use crate::first::oracle::Violation;
+use crate::first::scenario::Fault;
 
 impl World {
     pub(super) fn cause(&mut self, fault: Fault) -> Result<(), Violation> {

@@ -17,9 +17,9 @@ use grapevine_protocol::Moment;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::network::{Network, Quality};
-use crate::oracle::{Oracle, Violation};
-use crate::scenario::{Fault, Scenario};
+use crate::first::network::{Network, Quality};
+use crate::first::oracle::{Oracle, Violation};
+use crate::first::scenario::{Fault, Scenario};
 
 use streams::Pipes;
 

@@ -6,7 +6,7 @@ use grapevine_gossip::config::Timings;
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::network::Quality;
+use crate::first::network::Quality;
 
 /// Something that happens to the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
