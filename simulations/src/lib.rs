@@ -6,6 +6,7 @@
 //! compares what nodes believe with what was really done.
 
 pub mod first;
+pub mod luck;
 pub mod outcome;
 pub mod plan;
 pub mod trace;
