@@ -5,8 +5,15 @@
 //! the same run, bit for bit, which [`outcome::Outcome::hash`] proves. After every event the oracle
 //! compares what nodes believe with what was really done.
 
+pub mod case;
+pub mod execute;
 pub mod first;
 pub mod luck;
 pub mod outcome;
 pub mod plan;
+pub mod shrink;
+pub mod swarm;
 pub mod trace;
+
+#[cfg(test)]
+mod testing;

@@ -171,6 +171,27 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// What kind of fault it is, as it is called in scenarios.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Partition(_) => "partition",
+            Self::Link { .. } => "link",
+            Self::Crash { .. } => "crash",
+            Self::Start { .. } => "start",
+            Self::Leave { .. } => "leave",
+            Self::Pause { .. } => "pause",
+            Self::SlowCpu { .. } => "slow_cpu",
+            Self::Clock { .. } => "clock",
+            Self::Disk { .. } => "disk",
+            Self::Wire { .. } => "wire",
+            Self::Junk { .. } => "junk",
+            Self::Burst { .. } => "burst",
+            Self::Tombstone { .. } => "tombstone",
+        }
+    }
+}
+
 /// Who does not reach whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
