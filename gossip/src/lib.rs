@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod envelope;
+pub mod framing;
 pub mod identity;
 pub mod membership;
 pub mod message;

@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use crate::cluster::ConnId;
-use crate::message::FRAME_BYTES_MAX;
+use crate::framing::Splitter;
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -21,9 +21,6 @@ const STREAM_MAX: Duration = Duration::from_secs(10);
 /// How long what the peer still sends is read after this side is done, so that closing does not
 /// destroy the last frames on their way to it.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
-
-/// Bytes one stream may carry in.
-const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a stream tells the agent.
 #[derive(Debug)]
@@ -81,21 +78,18 @@ async fn run(conn: ConnId, stream: TcpStream, frames: Frames, events: &Events) {
 }
 
 async fn read(conn: ConnId, reader: &mut OwnedReadHalf, events: &Events) -> io::Result<()> {
-    let mut total = 0;
+    let mut splitter = Splitter::default();
+    let mut part = [0; 16 * 1024];
     loop {
-        let len = match reader.read_u32().await {
-            Ok(len) => usize::try_from(len).unwrap_or(usize::MAX),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        total += len.min(FRAME_BYTES_MAX + 1);
-        if len > FRAME_BYTES_MAX || total > STREAM_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "frame is too large"));
-        }
-        let mut frame = vec![0; len];
-        reader.read_exact(&mut frame).await?;
-        if events.send(StreamEvent::Frame(conn, frame)).await.is_err() {
+        let len = reader.read(&mut part).await?;
+        if len == 0 {
             return Ok(());
+        }
+        splitter.push(&part[..len]);
+        while let Some(frame) = splitter.next_frame().map_err(io::Error::other)? {
+            if events.send(StreamEvent::Frame(conn, frame)).await.is_err() {
+                return Ok(());
+            }
         }
     }
 }
