@@ -13,6 +13,7 @@ mod query;
 mod routes;
 mod serve;
 mod sniff;
+pub mod watch;
 
 pub use answer::{ApiError, empty, json, plain, text};
 pub use body::{BodyError, UNREAD_BODY_BYTES_MAX, content_length, discard, read_body};

@@ -1,10 +1,12 @@
 //! nsqlookupd's HTTP API over anything that knows who produces what.
 //!
 //! Source: nsqlookupd/http.go (nsq 3103474b); http-api.md section 5. Three differences: answers are
-//! sorted, `*` is not a wild card, and there is no Go profiler under `/debug/pprof`.
+//! sorted, `*` is not a wild card, and there is no Go profiler under `/debug/pprof`. Two additions:
+//! answers carry an age, and `/lookup` can wait for a change (see [`crate::watch`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -18,6 +20,7 @@ use http::StatusCode;
 use crate::answer::{ApiError, empty, json, plain};
 use crate::query::Query;
 use crate::routes::{Api, Routes};
+use crate::watch::{TopicWatch, Wait, aged};
 
 /// Who produces which topic, and who may change what the lookup API changes.
 ///
@@ -43,6 +46,10 @@ pub trait LookupSource: Send + Sync {
     fn delete_channel(&self, topic: &TopicName, channel: &ChannelName) -> bool;
     /// Hides a producer (`broadcast_address:http_port`) from a topic for a while.
     fn tombstone(&self, topic: &str, node: &str);
+    /// Time since what is read here was last compared with what others know; `None`: never.
+    fn age(&self) -> Option<Duration>;
+    /// Waits for changes of [`lookup`](Self::lookup); `None` if too many do already.
+    fn watch(&self, topic: &str) -> Option<Box<dyn TopicWatch>>;
 }
 
 /// What the handlers share.
@@ -77,25 +84,25 @@ fn view_routes() -> Routes<Arc<dyn LookupSource>> {
 
 async fn lookup(State(source): Source, query: Query) -> Result<Response, ApiError> {
     let topic = query.require("topic", "MISSING_ARG_TOPIC")?;
-    let found = source.lookup(topic).ok_or(ApiError::not_found("TOPIC_NOT_FOUND"))?;
-    Ok(json(&found))
+    let answer = Wait::of(&query)?.answer(&*source, topic).await;
+    Ok(aged(&*source, answer))
 }
 
 async fn topics(State(source): Source) -> Response {
-    json(&TopicsDocument { topics: source.topics() })
+    aged(&*source, json(&TopicsDocument { topics: source.topics() }))
 }
 
 async fn channels(State(source): Source, query: Query) -> Result<Response, ApiError> {
     let topic = query.require("topic", "MISSING_ARG_TOPIC")?;
-    Ok(json(&ChannelsDocument { channels: source.channels(topic) }))
+    Ok(aged(&*source, json(&ChannelsDocument { channels: source.channels(topic) })))
 }
 
 async fn nodes(State(source): Source) -> Response {
-    json(&NodesDocument { producers: source.nodes() })
+    aged(&*source, json(&NodesDocument { producers: source.nodes() }))
 }
 
 async fn debug(State(source): Source) -> Response {
-    json(&source.debug())
+    aged(&*source, json(&source.debug()))
 }
 
 async fn create_topic(State(source): Source, query: Query) -> Result<Response, ApiError> {
@@ -157,21 +164,33 @@ pub fn topic_and_channel(query: &Query) -> Result<(TopicName, ChannelName), ApiE
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::pin::Pin;
     use std::sync::Mutex;
 
     use axum::body::Body;
     use grapevine_protocol::documents::Producer;
     use http::Request;
     use http_body_util::BodyExt;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::routes::Remote;
 
-    /// Names only, and one producer that has them all.
+    /// Names only, and one producer that has them all. A watch is woken by every change.
     #[derive(Default)]
     struct Names {
         topics: Mutex<BTreeMap<String, BTreeSet<String>>>,
         tombstones: Mutex<Vec<String>>,
+        changes: watch::Sender<()>,
+        is_full: bool,
+    }
+
+    struct NameWatch(watch::Receiver<()>);
+
+    impl TopicWatch for NameWatch {
+        fn changed(&mut self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+            Box::pin(async { self.0.changed().await.is_ok() })
+        }
     }
 
     fn producer() -> Producer {
@@ -222,6 +241,7 @@ mod tests {
         fn create_channel(&self, topic: &TopicName, channel: &ChannelName) {
             let mut topics = self.topics.lock().unwrap();
             topics.entry(topic.to_string()).or_default().insert(channel.to_string());
+            self.changes.send_replace(());
         }
 
         fn delete_topic(&self, topic: &str) {
@@ -236,6 +256,90 @@ mod tests {
         fn tombstone(&self, topic: &str, node: &str) {
             self.tombstones.lock().unwrap().push(format!("{topic} {node}"));
         }
+
+        fn age(&self) -> Option<Duration> {
+            Some(Duration::from_micros(1_234_567))
+        }
+
+        fn watch(&self, _topic: &str) -> Option<Box<dyn TopicWatch>> {
+            (!self.is_full).then(|| Box::new(NameWatch(self.changes.subscribe())) as _)
+        }
+    }
+
+    /// Status, index (or `-`) and age of an answer.
+    async fn head(api: &Api, uri: &str) -> (u16, String, String) {
+        let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+        let response = api.answer(&Remote("test".into()), request).await;
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or("-".to_owned(), |value| value.to_str().unwrap().to_owned())
+        };
+        let (index, age) = (header("x-nsq-gossip-index"), header("x-nsq-gossip-age"));
+        (response.status().as_u16(), index, age)
+    }
+
+    #[tokio::test]
+    async fn every_answer_says_how_old_it_is() {
+        let api = api(Arc::new(Names::default()));
+        for uri in ["/lookup?topic=t", "/topics", "/channels?topic=t", "/nodes", "/debug"] {
+            assert_eq!(head(&api, uri).await.2, "1234", "{uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_the_answer_changes() {
+        let source = Arc::new(Names::default());
+        let api = api(source.clone());
+        let (status, index, _) = head(&api, "/lookup?topic=t").await;
+        assert_eq!((status, index.as_str()), (404, "0"));
+        let channels = ["a", "b"];
+        let change = async {
+            for channel in channels {
+                tokio::task::yield_now().await;
+                source.create_channel(&TopicName::new("other").unwrap(), &name("x"));
+                tokio::task::yield_now().await;
+                source.create_channel(&TopicName::new("t").unwrap(), &name(channel));
+            }
+        };
+        let watch = async {
+            let mut index = index.clone();
+            for _ in channels {
+                let uri = format!("/lookup?topic=t&wait=1m&index={index}");
+                let (status, new, _) = head(&api, &uri).await;
+                assert_eq!(status, 200);
+                assert_ne!(new, index);
+                index = new;
+            }
+            index
+        };
+        let (last, ()) = tokio::join!(watch, change);
+        assert_eq!(head(&api, "/lookup?topic=t").await.1, last);
+    }
+
+    fn name(channel: &str) -> ChannelName {
+        ChannelName::new(channel).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_watch_is_over_when_its_time_is_up_and_answers_all_the_same() {
+        let api = api(Arc::new(Names::default()));
+        ask(&api, "POST /channel/create?topic=t&channel=c").await;
+        let plain = ask(&api, "GET /lookup?topic=t").await;
+        let index = head(&api, "/lookup?topic=t").await.1;
+        let same = ask(&api, &format!("GET /lookup?topic=t&wait=10ms&index={index}")).await;
+        assert_eq!(same, plain);
+        assert_eq!(ask(&api, "GET /lookup?topic=t&wait=5m&index=7").await, plain, "differs");
+        assert_eq!(ask(&api, "GET /lookup?topic=t&wait=5m").await, plain, "nothing to compare");
+        let bad = ask(&api, "GET /lookup?topic=t&wait=5&index=7").await;
+        assert_eq!(bad, r#"400 {"message":"INVALID_WAIT"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_watch_too_many_is_refused() {
+        let api = api(Arc::new(Names { is_full: true, ..Names::default() }));
+        let refusal = ask(&api, "GET /lookup?topic=t&wait=1m&index=0").await;
+        assert_eq!(refusal, r#"503 {"message":"TOO_MANY_WATCHES"}"#);
+        assert!(ask(&api, "GET /lookup?topic=t&index=0").await.starts_with("404 "));
     }
 
     async fn ask(api: &Api, line: &str) -> String {

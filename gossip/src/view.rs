@@ -49,6 +49,12 @@ pub struct Registration {
     pub tombstoned_at_ns: i64,
 }
 
+/// Wants to know which topics' answers may have changed.
+pub trait TopicListener: std::fmt::Debug + Send + Sync {
+    /// The answer for `topic` may have changed; the view shows it already. Must not block.
+    fn changed(&self, topic: &str);
+}
+
 /// Who produces which topic, as this node sees the cluster.
 ///
 /// Only the gossip core writes it, and readers never wait for gossip. Guards never leave this
@@ -60,11 +66,13 @@ pub struct LookupView {
     started: Instant,
     /// Nanoseconds from `started` to the last digest exchange; `u64::MAX` before the first.
     exchanged: AtomicU64,
+    listener: Arc<dyn TopicListener>,
 }
 
 impl LookupView {
-    pub(crate) fn new(started: Instant) -> Self {
+    pub(crate) fn new(started: Instant, listener: Arc<dyn TopicListener>) -> Self {
         Self {
+            listener,
             topics: DashMap::new(),
             producers: ArcSwap::default(),
             started,
@@ -169,6 +177,7 @@ impl LookupView {
                 self.topics.remove(topic);
             }
         }
+        self.listener.changed(topic);
     }
 
     pub(crate) fn set_producers(&self, producers: Vec<Arc<ProducerRecord>>) {

@@ -10,4 +10,5 @@ mod restart;
 mod support;
 mod tidy;
 mod upgrade;
+mod watch;
 mod wire;

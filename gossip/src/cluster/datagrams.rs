@@ -338,6 +338,7 @@ impl Cluster {
             }
         }
         if (1..=BUCKETS_MAX).contains(&bucket_count) {
+            self.exchanged_at = Some(now);
             let unmentioned = self.heads().into_iter().filter(|&(owner, ..)| {
                 let bucket = self.buckets.bucket(owner, bucket_count);
                 asks.iter().any(|&ask| usize::from(ask) == bucket)
@@ -345,7 +346,6 @@ impl Cluster {
             });
             newer.extend(unmentioned.take(HEADS_MAX).map(|(owner, ..)| (owner, 0, 0)));
         }
-        self.exchanged_at = Some(now);
         self.offer(peer.addr, &newer);
     }
 

@@ -1,9 +1,13 @@
 //! The cluster as gossip sees it, in the shape of nsqlookupd's API.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::Duration;
 
 use grapevine_admin::lookup::LookupSource;
+use grapevine_admin::watch::TopicWatch;
 use grapevine_gossip::Producer;
+use grapevine_gossip::agent::Watch;
 use grapevine_protocol::documents::{
     DebugProducer, LookupDocument, NodeProducer, Producer as ProducerDocument,
 };
@@ -88,6 +92,24 @@ impl LookupSource for GossipLookup {
 
     fn tombstone(&self, topic: &str, node: &str) {
         self.cluster.handle().tombstone(topic, node);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.cluster.view().gossip_age()
+    }
+
+    fn watch(&self, topic: &str) -> Option<Box<dyn TopicWatch>> {
+        let watch = self.cluster.handle().watch(topic)?;
+        Some(Box::new(GossipWatch(watch)))
+    }
+}
+
+/// A watch of the gossip view.
+struct GossipWatch(Watch);
+
+impl TopicWatch for GossipWatch {
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.0.changed())
     }
 }
 
