@@ -11,6 +11,7 @@ use std::time::Duration;
 use grapevine_protocol::Moment;
 
 use crate::NodeId;
+use crate::audit::Touched;
 use crate::config::Timings;
 use crate::producer::ProducerRecord;
 use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
@@ -54,6 +55,8 @@ pub struct Catalogue {
     wishes: Wishes,
     dirty_topics: BTreeSet<Name>,
     dirty_producers: bool,
+    /// Owners whose sections may have changed, for an auditor; `None` without one.
+    touched: Option<BTreeSet<NodeId>>,
 }
 
 impl Catalogue {
@@ -71,7 +74,32 @@ impl Catalogue {
             wishes: Wishes::default(),
             dirty_topics: BTreeSet::new(),
             dirty_producers: false,
+            touched: None,
         }
+    }
+
+    /// From now on notes what changes, for [`take_touched`](Self::take_touched).
+    pub fn begin_audit(&mut self) {
+        self.touched.get_or_insert_default();
+        self.own.begin_audit();
+        for replica in self.replicas.values_mut() {
+            replica.section.begin_audit();
+        }
+    }
+
+    /// The sections that may have changed since the last call, in order of owner; nothing without
+    /// [`begin_audit`](Self::begin_audit).
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        let owners = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
+        let touched = owners.into_iter().map(|owner| {
+            let section = if owner == self.me {
+                Some(&mut self.own)
+            } else {
+                self.replicas.get_mut(&owner).map(|replica| &mut replica.section)
+            };
+            Touched { owner, touches: section.map(Section::take_touches).unwrap_or_default() }
+        });
+        touched.collect()
     }
 
     /// This node.
@@ -120,6 +148,7 @@ impl Catalogue {
     /// Moves this node's section to a newer epoch; versions go on.
     pub fn set_own_epoch(&mut self, epoch: u64) {
         self.own.epoch = epoch;
+        self.touch(self.me);
     }
 
     /// Writes a key of this node's own section. False if that changes nothing.
@@ -129,6 +158,7 @@ impl Catalogue {
         if !self.own.write(key.clone(), value) {
             return false;
         }
+        self.touch(self.me);
         if is_deletion {
             self.graves.push_back((now, self.own.ver));
         }
@@ -142,7 +172,7 @@ impl Catalogue {
     /// Applies what somebody said about `owner`'s section. Never about this node's own.
     pub fn apply_delta(&mut self, owner: NodeId, delta: &Delta) -> Applied {
         debug_assert_ne!(owner, self.me, "only this node writes its own section");
-        let replica = self.replicas.entry(owner).or_default();
+        let replica = self.replica_mut(owner);
         let applied = replica.section.apply_delta(delta);
         self.after_apply(owner, &applied);
         applied
@@ -151,7 +181,7 @@ impl Catalogue {
     /// As [`apply_delta`](Self::apply_delta), for a whole section.
     pub fn apply_snapshot(&mut self, owner: NodeId, snapshot: &Snapshot) -> Applied {
         debug_assert_ne!(owner, self.me, "only this node writes its own section");
-        let replica = self.replicas.entry(owner).or_default();
+        let replica = self.replica_mut(owner);
         let applied = replica.section.apply_snapshot(snapshot);
         self.after_apply(owner, &applied);
         applied
@@ -159,7 +189,7 @@ impl Catalogue {
 
     /// Membership: `owner` is active in `epoch`.
     pub fn member_up(&mut self, owner: NodeId, epoch: u64) {
-        let replica = self.replicas.entry(owner).or_default();
+        let replica = self.replica_mut(owner);
         if replica.active_epoch != Some(epoch) {
             replica.active_epoch = Some(epoch);
             replica.detached_at = None;
@@ -173,6 +203,7 @@ impl Catalogue {
             && replica.active_epoch.take().is_some()
         {
             replica.detached_at = Some(now);
+            self.touch(owner);
             self.all_changed(owner);
         }
     }
@@ -180,6 +211,7 @@ impl Catalogue {
     /// `owner` left, or is gone for good: nothing of it stays.
     pub fn forget(&mut self, owner: NodeId) {
         if let Some(replica) = self.replicas.remove(&owner) {
+            self.touch(owner);
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
             self.changed(owner, &keys);
             self.dirty_producers = true;
@@ -197,6 +229,7 @@ impl Catalogue {
         }
         if floor > 0 {
             self.own.forget_deletions(floor);
+            self.touch(self.me);
         }
         self.end_tombstones(now);
         let mut detached: Vec<(Moment, NodeId, usize)> = self
@@ -318,6 +351,21 @@ impl Catalogue {
             }
         }
         by_address.into_values().collect()
+    }
+
+    fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
+        let replica = self.replicas.entry(owner).or_default();
+        if let Some(touched) = &mut self.touched {
+            touched.insert(owner);
+            replica.section.begin_audit();
+        }
+        replica
+    }
+
+    fn touch(&mut self, owner: NodeId) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(owner);
+        }
     }
 
     fn shows(&self, owner: NodeId) -> bool {

@@ -8,6 +8,7 @@
 mod datagrams;
 mod join;
 mod periodic;
+mod sizes;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::NodeId;
+use crate::audit::Touched;
 use crate::catalogue::Catalogue;
 use crate::codec::encode;
 use crate::config::Timings;
@@ -34,6 +36,7 @@ use periodic::Periodic;
 use streams::Streams;
 
 pub use crate::registrar::Now as ClusterTime;
+pub use sizes::Sizes;
 
 /// What the core is told once.
 #[derive(Clone, Debug)]
@@ -273,6 +276,16 @@ impl Cluster {
     /// The catalogue, for reading.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// From now on notes what changes in the catalogue, for [`take_touched`](Self::take_touched).
+    pub fn begin_audit(&mut self) {
+        self.catalogue.begin_audit();
+    }
+
+    /// The sections that may have changed since the last call.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        self.catalogue.take_touched()
     }
 
     /// Brings a view up to date.

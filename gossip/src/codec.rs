@@ -66,6 +66,72 @@ pub fn decode_frame<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> 
     if len == bytes.len() { Ok(value) } else { Err(CodecError::Trailing) }
 }
 
+/// The kinds of packets of the failure detector, as [`foca::Message`] numbers them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SwimKind {
+    /// A probe.
+    Ping,
+    /// Its answer.
+    Ack,
+    /// A probe by way of others, one of its four steps.
+    Indirect,
+    /// A greeting; not used here.
+    Announce,
+    /// The answer to that; not used here.
+    Feed,
+    /// Rumours.
+    Gossip,
+    /// Custom rumours; not used here.
+    Broadcast,
+    /// The receiver is held to be down.
+    TurnUndead,
+}
+
+/// The kind of a packet of the failure detector, without decoding it.
+pub fn peek_swim(bytes: &[u8]) -> Option<SwimKind> {
+    let mut rest = bytes;
+    skip_identity(&mut rest)?;
+    skip_number(&mut rest)?;
+    skip_identity(&mut rest)?;
+    Some(match rest.first()? {
+        0 => SwimKind::Ping,
+        1 => SwimKind::Ack,
+        2..=5 => SwimKind::Indirect,
+        6 => SwimKind::Announce,
+        7 => SwimKind::Feed,
+        8 => SwimKind::Gossip,
+        9 => SwimKind::Broadcast,
+        10 => SwimKind::TurnUndead,
+        _ => return None,
+    })
+}
+
+/// To whom a packet of the failure detector is addressed.
+pub fn swim_receiver(bytes: &[u8]) -> Option<Identity> {
+    let header: Header<Identity> = SwimCodec::take(bytes).ok()?;
+    Some(header.dst)
+}
+
+fn skip_identity(bytes: &mut &[u8]) -> Option<()> {
+    let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
+    *bytes = bytes.get(1 + ip_bytes..)?;
+    // Port, node, epoch, renewals.
+    (0..4).try_for_each(|_| skip_number(bytes))
+}
+
+/// bincode's integers are one byte, or a byte that says how many follow.
+fn skip_number(bytes: &mut &[u8]) -> Option<()> {
+    let len = match *bytes.first()? {
+        0..=250 => 1,
+        251 => 3,
+        252 => 5,
+        253 => 9,
+        _ => return None,
+    };
+    *bytes = bytes.get(len..)?;
+    Some(())
+}
+
 /// The failure detector's wire format.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SwimCodec;
@@ -113,5 +179,42 @@ impl foca::Codec<Identity> for SwimCodec {
 
     fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>, CodecError> {
         Self::take(buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    #[test]
+    fn a_packet_is_recognised_without_decoding_it() {
+        let of = |addr: &str, node, renew| Identity {
+            addr: addr.parse().unwrap(),
+            node: NodeId(node),
+            epoch: 1_700_000_000_000,
+            renew,
+        };
+        let src = of("10.0.0.1:4162", u64::MAX, 3);
+        for dst in [of("10.0.1.2:17", 5, 300), of("[2001:db8::1]:4162", 70_000, 0)] {
+            let messages = [
+                (foca::Message::Ping(7), SwimKind::Ping),
+                (foca::Message::Ack(7), SwimKind::Ack),
+                (foca::Message::PingReq { target: src, probe_number: 1 }, SwimKind::Indirect),
+                (foca::Message::ForwardedAck { origin: src, probe_number: 1 }, SwimKind::Indirect),
+                (foca::Message::Announce, SwimKind::Announce),
+                (foca::Message::Feed, SwimKind::Feed),
+                (foca::Message::Gossip, SwimKind::Gossip),
+                (foca::Message::Broadcast, SwimKind::Broadcast),
+                (foca::Message::TurnUndead, SwimKind::TurnUndead),
+            ];
+            for (message, kind) in messages {
+                let header = Header { src, src_incarnation: 1000, dst, message };
+                let bytes = encode(&header);
+                assert_eq!(peek_swim(&bytes), Some(kind));
+                assert_eq!(swim_receiver(&bytes), Some(dst));
+                assert_eq!(peek_swim(&bytes[..20]), None);
+            }
+        }
     }
 }

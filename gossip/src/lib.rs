@@ -24,6 +24,7 @@
 //! - Rumours are hints; digests are the truth.
 
 pub mod agent;
+pub mod audit;
 pub mod catalogue;
 pub mod cluster;
 pub mod codec;

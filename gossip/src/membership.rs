@@ -299,6 +299,11 @@ impl Membership {
             .collect()
     }
 
+    /// Number of members known, dead ones included, this node not.
+    pub fn known_count(&self) -> usize {
+        self.foca.iter_membership_state().len()
+    }
+
     /// Members that are down, did not leave, and are not back under another address.
     pub fn down(&self) -> Vec<Identity> {
         let down = self.foca.iter_membership_state().filter(|m| m.state() == State::Down);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use grapevine_protocol::is_valid_name;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Audit, Touch};
 use crate::producer::ProducerRecord;
 
 /// A topic or channel name; empty where a key has none.
@@ -193,12 +194,30 @@ pub struct Section {
     keys: BTreeMap<Key, Entry>,
     by_ver: BTreeMap<u64, Key>,
     dead: BTreeSet<u64>,
+    audit: Option<Box<Audit>>,
 }
 
 impl Section {
     /// An empty section of `epoch`.
     pub fn new(epoch: u64) -> Self {
         Self { epoch, ..Self::default() }
+    }
+
+    /// From now on every change of a key is noted, for [`take_touches`](Self::take_touches).
+    pub fn begin_audit(&mut self) {
+        if self.audit.is_none() {
+            self.audit = Some(Box::new(Audit::of(self.keys.iter())));
+        }
+    }
+
+    /// What an auditor has not been told yet, in order; nothing without one.
+    pub fn take_touches(&mut self) -> Vec<Touch> {
+        self.audit.as_mut().map(|audit| audit.take_touches()).unwrap_or_default()
+    }
+
+    /// A hash of the live keys: equal for equal sets. `None` without an auditor.
+    pub fn live_hash(&self) -> Option<u64> {
+        self.audit.as_ref().map(|audit| audit.live_hash())
     }
 
     /// The owner writes `key`; `None` deletes it. False if that changes nothing,
@@ -388,6 +407,9 @@ impl Section {
         if entry.value.is_none() {
             self.dead.insert(ver);
         }
+        if let Some(audit) = &mut self.audit {
+            audit.note(&key, self.keys.get(&key), Some(&entry));
+        }
         if let Some(old) = self.keys.insert(key.clone(), entry) {
             self.by_ver.remove(&old.ver);
             self.dead.remove(&old.ver);
@@ -397,13 +419,17 @@ impl Section {
 
     fn remove(&mut self, key: &Key) {
         if let Some(old) = self.keys.remove(key) {
+            if let Some(audit) = &mut self.audit {
+                audit.note(key, Some(&old), None);
+            }
             self.by_ver.remove(&old.ver);
             self.dead.remove(&old.ver);
         }
     }
 
     fn begin_epoch(&mut self, epoch: u64) -> Vec<Key> {
-        let old = std::mem::replace(self, Self::new(epoch));
+        let audit = self.audit.take().map(|audit| audit.of_new_epoch());
+        let old = std::mem::replace(self, Self { audit, ..Self::new(epoch) });
         old.keys.into_keys().collect()
     }
 
@@ -419,7 +445,10 @@ impl Section {
         let kept = self.dead.split_off(&(floor + 1));
         for ver in std::mem::replace(&mut self.dead, kept) {
             if let Some(key) = self.by_ver.remove(&ver) {
-                self.keys.remove(&key);
+                let old = self.keys.remove(&key);
+                if let Some(audit) = &mut self.audit {
+                    audit.note(&key, old.as_ref(), None);
+                }
             }
         }
     }

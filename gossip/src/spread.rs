@@ -83,6 +83,16 @@ impl Spread {
         self.next = (!self.rumours.is_empty()).then(|| now + period);
     }
 
+    /// Number of rumours.
+    pub fn len(&self) -> usize {
+        self.rumours.len()
+    }
+
+    /// Whether there is no rumour.
+    pub fn is_empty(&self) -> bool {
+        self.rumours.is_empty()
+    }
+
     /// Nobody is there to listen.
     pub fn clear(&mut self) {
         self.rumours.clear();

@@ -119,6 +119,11 @@ impl Wishes {
         self.by_topic.is_empty()
     }
 
+    /// Number of wishes.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// When the next wish wants to be sent.
     pub fn next_send(&self) -> Option<Moment> {
         self.by_topic.values().flatten().map(|pending| pending.next_send).min()

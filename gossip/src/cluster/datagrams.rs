@@ -124,8 +124,10 @@ impl Cluster {
         }
         let before = self.head_of(*owner);
         match self.catalogue.apply_delta(*owner, delta) {
+            Applied::Stale if delta.epoch < before.0 => self.count("stale_epoch_dropped"),
             Applied::Stale => {}
             Applied::Gap { .. } => {
+                self.count("gap");
                 self.pull(now, peer, *owner, delta.epoch, delta.to, false);
             }
             Applied::Invalid => self.count("dropped_invalid_delta"),
@@ -149,7 +151,10 @@ impl Cluster {
         match self.catalogue.apply_snapshot(owner, snapshot) {
             Applied::Stale | Applied::Gap { .. } => {}
             Applied::Invalid => self.count("dropped_invalid_snapshot"),
-            Applied::Changed(_) => self.advanced(now, peer, owner, before, passes_on),
+            Applied::Changed(_) => {
+                self.count("snapshot_applied");
+                self.advanced(now, peer, owner, before, passes_on);
+            }
         }
     }
 
@@ -285,7 +290,10 @@ impl Cluster {
                 self.some_members(1).first().map(|id| id.node)
             };
             match peer {
-                Some(peer) if tries <= PULL_TRIES_MAX => self.send_pull(now, peer, owner),
+                Some(peer) if tries <= PULL_TRIES_MAX => {
+                    self.count("pull_retry");
+                    self.send_pull(now, peer, owner);
+                }
                 Some(_) | None => {
                     self.pulls.remove(&owner);
                 }

@@ -28,7 +28,7 @@ const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
 const FRAME_ITEMS_MAX: usize = 1000;
 
 /// Largest snapshot that is put together from parts.
-const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes of sections one exchange carries; what is left is found by the next digest.
 const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -38,6 +38,15 @@ const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) struct Streams {
     conns: BTreeMap<ConnId, Conn>,
     opened: u64,
+}
+
+impl Streams {
+    /// Streams opened by this node, streams opened by others, bytes of snapshots in the making.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let inbound = self.conns.values().filter(|c| matches!(c.role, Role::Acceptor)).count();
+        let staged = self.conns.values().filter_map(|conn| conn.staged.as_ref());
+        (self.conns.len() - inbound, inbound, staged.map(|(_, _, bytes)| bytes).sum())
+    }
 }
 
 #[derive(Debug)]
@@ -364,7 +373,8 @@ impl Cluster {
                 self.write_sections(id, self.lacking(&theirs));
                 self.write(id, &Frame::End);
             }
-            (false, ..) => self.joined_through_other(now),
+            // Somebody joined through this node and told it everything in turn.
+            (false, ..) => self.joined(now),
             (true, Purpose::Pull, _) => {
                 self.close(id);
                 for ask in asks {
@@ -383,11 +393,6 @@ impl Cluster {
                 self.joined(now);
             }
         }
-    }
-
-    /// Somebody joined through this node and told it everything in turn.
-    fn joined_through_other(&mut self, now: Moment) {
-        self.joined(now);
     }
 
     fn close(&mut self, id: ConnId) {
@@ -451,6 +456,9 @@ impl Cluster {
             let frames = section_frames(owner, section, have);
             for (frame, bytes) in frames {
                 sent += bytes;
+                if matches!(frame, Frame::Snapshot { is_last: true, .. }) {
+                    self.count("snapshot_sent");
+                }
                 self.write(id, &frame);
             }
             if sent > EXCHANGE_BYTES_MAX {
