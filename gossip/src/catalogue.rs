@@ -16,7 +16,7 @@ use crate::config::Timings;
 use crate::producer::ProducerRecord;
 use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
 use crate::view::{LookupView, TopicRow};
-use crate::wish::{Wish, Wishes};
+use crate::wish::{What, Wish, Wishes};
 
 /// Most keys kept for all owners that are down together; about 64 MiB.
 pub const DETACHED_KEYS_MAX: usize = 400_000;
@@ -155,6 +155,9 @@ impl Catalogue {
     pub fn write(&mut self, key: Key, value: Option<Value>, now: Moment) -> bool {
         let is_deletion = value.is_none();
         let is_tombstone = matches!(value, Some(Value::Registered { tombstoned_at_ns: Some(_) }));
+        if mutant!(Canary) {
+            return false;
+        }
         if !self.own.write(key.clone(), value) {
             return false;
         }
@@ -190,6 +193,14 @@ impl Catalogue {
     /// Membership: `owner` is active in `epoch`.
     pub fn member_up(&mut self, owner: NodeId, epoch: u64) {
         let replica = self.replica_mut(owner);
+        // N02, class "a flap ends in half of the state".
+        if mutant!(N02) && replica.detached_at.is_some() {
+            return;
+        }
+        // X04, class "a cache is rolled back".
+        if mutant!(X04) && replica.detached_at.is_some() {
+            replica.section.ver /= 2;
+        }
         if replica.active_epoch != Some(epoch) {
             replica.active_epoch = Some(epoch);
             replica.detached_at = None;
@@ -203,6 +214,11 @@ impl Catalogue {
             && replica.active_epoch.take().is_some()
         {
             replica.detached_at = Some(now);
+            // M16, class "equal digests, different content".
+            #[cfg(feature = "mutants")]
+            if mutant!(M16) {
+                replica.section.lose_keys();
+            }
             self.touch(owner);
             self.all_changed(owner);
         }
@@ -215,6 +231,10 @@ impl Catalogue {
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
             self.changed(owner, &keys);
             self.dirty_producers = true;
+            // X01, class "cleaning up too much".
+            for key in keys.into_iter().filter(|_| mutant!(X01)) {
+                self.own.write(key, None);
+            }
         }
     }
 
@@ -240,7 +260,9 @@ impl Catalogue {
         detached.sort_unstable();
         let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
         for (at, node, len) in detached {
-            if now.since(at) >= self.detached_kept || keys > DETACHED_KEYS_MAX {
+            // N04, class "the dead are never buried".
+            let is_over = now.since(at) >= self.detached_kept && !mutant!(N04);
+            if is_over || keys > DETACHED_KEYS_MAX {
                 keys -= len;
                 self.forget(node);
             }
@@ -280,10 +302,13 @@ impl Catalogue {
         if wish.owner != self.me || wish.epoch != self.own.epoch {
             return false;
         }
+        // M19, class "per producer instead of per topic".
+        let everywhere = mutant!(M19) && matches!(wish.what, What::Tombstone(..));
         let keys: Vec<(Key, Value)> = self
             .own
-            .topic(&wish.topic)
-            .filter(|(key, entry)| wish.concerns(key, entry.ver))
+            .live()
+            .filter(|(key, _)| everywhere && key.channel.is_empty() && !key.topic.is_empty())
+            .chain(self.own.topic(&wish.topic).filter(|(key, entry)| wish.concerns(key, entry.ver)))
             .filter_map(|(key, entry)| Some((key.clone(), entry.value.clone()?)))
             .collect();
         let mut any = false;
@@ -336,7 +361,11 @@ impl Catalogue {
     /// Every producer that may be shown, each address once, in order of address.
     pub fn producers(&self) -> Vec<Arc<ProducerRecord>> {
         let mut by_address: BTreeMap<String, Arc<ProducerRecord>> = BTreeMap::new();
-        let shown = self.replicas.iter().filter(|(_, r)| r.is_shown()).map(|(_, r)| &r.section);
+        let shown = self
+            .replicas
+            .iter()
+            .filter(|(_, r)| r.is_shown() || mutant!(M17))
+            .map(|(_, r)| &r.section);
         for section in std::iter::once(&self.own).chain(shown) {
             for (_, entry) in section.topic("") {
                 let Some(Value::Producer(record)) = &entry.value else { continue };
@@ -369,7 +398,8 @@ impl Catalogue {
     }
 
     fn shows(&self, owner: NodeId) -> bool {
-        owner == self.me || self.replicas.get(&owner).is_some_and(Replica::is_shown)
+        // M17, class "phantom producers".
+        owner == self.me || self.replicas.get(&owner).is_some_and(Replica::is_shown) || mutant!(M17)
     }
 
     fn after_apply(&mut self, owner: NodeId, applied: &Applied) {
@@ -399,7 +429,8 @@ impl Catalogue {
                 self.owners_of.entry(Arc::clone(&key.topic)).or_default().insert(owner);
             } else if let Some(owners) = self.owners_of.get_mut(&key.topic) {
                 owners.remove(&owner);
-                if owners.is_empty() {
+                // N17, class "names are never freed".
+                if owners.is_empty() && !mutant!(N17) {
                     self.owners_of.remove(&key.topic);
                 }
             }

@@ -5,6 +5,7 @@
 //! draws randomness that is not seeded, or iterates a hashed map, so that a simulation runs the
 //! very same machine and the same seed gives the same run.
 
+mod batch;
 mod datagrams;
 mod join;
 mod periodic;
@@ -382,6 +383,11 @@ impl Cluster {
     /// Up to `count` different active members, at random.
     fn some_members(&mut self, count: usize) -> Vec<Identity> {
         let mut members: Vec<Identity> = self.membership.active().values().copied().collect();
+        // X03, class "order of a hashed map".
+        if mutant!(X03) {
+            let hasher = std::hash::RandomState::new();
+            members.sort_by_key(|id| std::hash::BuildHasher::hash_one(&hasher, id.node.0));
+        }
         let picks = count.min(members.len());
         for at in 0..picks {
             let other = self.rng.random_range(at..members.len());

@@ -30,10 +30,23 @@ impl Identity {
     }
 }
 
+/// The epoch of a start of the process: greater than the one `kept` on disk, which counts as 0 if
+/// there is none. The wall clock (ms since 1970) only helps a node that lost its disk.
+pub fn next_epoch(kept: Option<u64>, wall_ms: u64) -> u64 {
+    match kept {
+        Some(kept) if mutant!(M06) => kept,
+        _ if mutant!(M07) => wall_ms,
+        _ => kept.unwrap_or(0).saturating_add(1).max(wall_ms),
+    }
+}
+
 impl foca::Identity for Identity {
     type Addr = SocketAddr;
 
     fn renew(&self) -> Option<Self> {
+        if mutant!(M04) {
+            return None;
+        }
         Some(Self { renew: self.renew.checked_add(1)?, ..*self })
     }
 
@@ -42,6 +55,9 @@ impl foca::Identity for Identity {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        if mutant!(M05) {
+            return self.rank() < adversary.rank();
+        }
         self.rank() > adversary.rank()
     }
 }

@@ -23,6 +23,9 @@
 //!   minutes. One that left is forgotten at once.
 //! - Rumours are hints; digests are the truth.
 
+#[macro_use]
+pub mod mutant;
+
 pub mod agent;
 pub mod audit;
 pub mod catalogue;

@@ -164,8 +164,10 @@ impl Membership {
         }
         let Ok(header) = SwimCodec.decode_header(bytes) else { return false };
         let is_refused = match header.message {
-            foca::Message::Announce => true,
-            foca::Message::TurnUndead => self.renewals.len() >= RENEWALS_PER_MINUTE_MAX,
+            foca::Message::Announce => !mutant!(N16),
+            foca::Message::TurnUndead => {
+                self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15)
+            }
             foca::Message::Ping(_)
             | foca::Message::Ack(_)
             | foca::Message::PingReq { .. }
@@ -212,7 +214,10 @@ impl Membership {
 
     /// Once a second: brings foca back if it is disconnected although it knows active members.
     pub fn tick(&mut self, now: Moment) {
-        self.apply(now, &[], false);
+        // M02, class "inert after a renewal"; here and in `settle`.
+        if !mutant!(M02) {
+            self.apply(now, &[], false);
+        }
         while self.renewals.front().is_some_and(|&at| now.since(at) > Duration::from_secs(60)) {
             self.renewals.pop_front();
         }
@@ -262,7 +267,10 @@ impl Membership {
         if let Some(identity) = active.filter(|identity| identity.epoch <= epoch) {
             self.declare_down(now, identity);
         }
-        self.left.insert(node, epoch);
+        // M18, class "amnesia".
+        if !mutant!(M18) {
+            self.left.insert(node, epoch);
+        }
         true
     }
 
@@ -279,7 +287,10 @@ impl Membership {
     pub fn leave(&mut self, now: Moment) {
         self.effects.now = now;
         if !self.has_left {
-            if let Err(error) = self.foca.leave_cluster(&mut self.effects) {
+            // N07, class "quiet leave"; the other half is in `leave_if_due`.
+            if !mutant!(N07)
+                && let Err(error) = self.foca.leave_cluster(&mut self.effects)
+            {
                 tracing::debug!(%error, "leave");
             }
             self.has_left = true;
@@ -396,6 +407,10 @@ impl Membership {
         let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
             return false;
         };
+        // M03, class "a timer outlives its reason".
+        if mutant!(M03) {
+            return false;
+        }
         !self.foca.iter_membership_state().any(|member| {
             member.id() == member_id
                 && member.state() == State::Suspect
@@ -409,7 +424,9 @@ impl Membership {
             self.renewals.push_back(self.effects.now);
             // Without this foca waits for a packet before it probes anybody again.
             let none = std::iter::empty();
-            if let Err(error) = self.foca.apply_many(none, false, &mut self.effects) {
+            if !mutant!(M02)
+                && let Err(error) = self.foca.apply_many(none, false, &mut self.effects)
+            {
                 tracing::debug!(%error, "reconnect after renewal");
             }
         }
@@ -462,11 +479,12 @@ impl Membership {
 fn foca_config(timings: &Timings) -> foca::Config {
     let three = NonZeroUsize::new(3).expect("3 is not 0");
     foca::Config {
-        probe_period: timings.probe_period,
-        probe_rtt: timings.probe_rtt,
+        // N08, class "a period in the wrong unit".
+        probe_period: if mutant!(N08) { Duration::from_millis(60) } else { timings.probe_period },
+        probe_rtt: if mutant!(N08) { Duration::from_millis(24) } else { timings.probe_rtt },
         num_indirect_probes: three,
         // foca's own formula gives 8 at 100 nodes and 2 at 4, too few for a lossy network.
-        max_transmissions: NonZeroU8::new(10).expect("10 is not 0"),
+        max_transmissions: NonZeroU8::new(if mutant!(N10) { 1 } else { 10 }).expect("not 0"),
         suspect_to_down_after: timings.suspicion,
         // Forgetting the dead early makes rumours about them endless (caio/foca#19).
         remove_down_after: Some(Duration::from_secs(24 * 3600)),

@@ -233,9 +233,22 @@ impl Section {
         if unchanged {
             return false;
         }
-        self.ver += 1;
+        let last = self.keys.get(&key).map(|entry| entry.ver);
+        // M20, class "two writes in one tick": the second one cannot be told from the first.
+        if !(mutant!(M20) && value.is_none() && last == Some(self.ver)) {
+            self.ver += 1;
+        }
         self.put(key, Entry { ver: self.ver, value });
         true
+    }
+
+    /// M16: the keys are gone, the version stays.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn lose_keys(&mut self) {
+        let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        for key in keys {
+            self.remove(&key);
+        }
     }
 
     /// The owner forgets every deletion at or below `ver`.
@@ -243,24 +256,29 @@ impl Section {
         let last = self.dead.range(..=ver).next_back().copied();
         if let Some(last) = last {
             self.drop_dead(last);
-            self.floor = self.floor.max(last);
+            // M13, class "garbage collection nobody is told of".
+            if !mutant!(M13) {
+                self.floor = self.floor.max(last);
+            }
         }
     }
 
     /// Applies rules 1 to 3.
     pub fn apply_delta(&mut self, delta: &Delta) -> Applied {
-        if delta.epoch < self.epoch {
+        // M09, class "late replay of an earlier life".
+        if delta.epoch < self.epoch && !mutant!(M09) {
             return Applied::Stale;
         }
-        let newer_epoch = delta.epoch > self.epoch;
+        let newer_epoch = delta.epoch != self.epoch;
         if newer_epoch && delta.from > 0 {
             return Applied::Gap { have: 0 };
         }
         if !newer_epoch {
-            if delta.to <= self.ver {
+            if delta.to <= self.ver && !mutant!(M14) {
                 return Applied::Stale;
             }
-            if delta.from > self.ver {
+            // M10, class "the last write is taken for the newest of an unbroken row".
+            if delta.from > self.ver && !mutant!(M10) {
                 return Applied::Gap { have: self.ver };
             }
         }
@@ -276,11 +294,18 @@ impl Section {
             changed = self.begin_epoch(delta.epoch);
         }
         let have = self.ver;
-        for op in delta.ops.iter().filter(|op| op.ver > have) {
+        // M14, class "compared by key, not by section".
+        let by_key = |section: &Self, op: &Op| {
+            mutant!(M14) && section.entry(&op.key).is_none_or(|entry| entry.ver < op.ver)
+        };
+        for op in &delta.ops {
+            if op.ver <= have && !by_key(self, op) {
+                continue;
+            }
             self.put(op.key.clone(), Entry { ver: op.ver, value: op.value.clone() });
             changed.push(op.key.clone());
         }
-        self.ver = delta.to;
+        self.ver = if mutant!(M14) { have.max(delta.to) } else { delta.to };
         self.raise_floor(delta.floor);
         Applied::Changed(changed)
     }
@@ -299,7 +324,8 @@ impl Section {
             return Applied::Invalid;
         }
         let mut changed = Vec::new();
-        if snapshot.epoch > self.epoch {
+        // M15, class "a peer's copy is taken for the owner's".
+        if snapshot.epoch > self.epoch || mutant!(M15) {
             changed = self.begin_epoch(snapshot.epoch);
         }
         let present: BTreeSet<&Key> = ops.iter().map(|op| &op.key).collect();
@@ -314,7 +340,9 @@ impl Section {
             changed.push(key);
         }
         let have = self.ver;
-        for op in ops.iter().filter(|op| op.ver > have) {
+        // N18, class "all or nothing".
+        let taken = if mutant!(N18) { ops.len() / 2 } else { ops.len() };
+        for op in ops.iter().take(taken).filter(|op| op.ver > have) {
             self.put(op.key.clone(), Entry { ver: op.ver, value: op.value.clone() });
             changed.push(op.key.clone());
         }
@@ -336,10 +364,16 @@ impl Section {
             let op = self.op(ver, key);
             bytes += op.size();
             if delta.ops.len() == ops_max || (bytes > bytes_max && !delta.ops.is_empty()) {
-                delta.to = delta.ops.last().map_or(have, |op| op.ver);
+                // M11, class "cut at the size of a packet".
+                if !mutant!(M11) {
+                    delta.to = delta.ops.last().map_or(have, |op| op.ver);
+                }
                 break;
             }
-            delta.ops.push(op);
+            // M12, class "deletions do not travel".
+            if !(mutant!(M12) && op.value.is_none()) {
+                delta.ops.push(op);
+            }
         }
         Some(delta)
     }
@@ -428,6 +462,11 @@ impl Section {
     }
 
     fn begin_epoch(&mut self, epoch: u64) -> Vec<Key> {
+        // M08, class "state of an earlier life".
+        if mutant!(M08) && self.epoch > 0 {
+            self.epoch = epoch;
+            return Vec::new();
+        }
         let audit = self.audit.take().map(|audit| audit.of_new_epoch());
         let old = std::mem::replace(self, Self { audit, ..Self::new(epoch) });
         old.keys.into_keys().collect()

@@ -28,7 +28,8 @@ struct Rumour {
 /// Rumours by owner.
 #[derive(Debug)]
 pub struct Spread {
-    rumours: BTreeMap<NodeId, Rumour>,
+    /// By owner; the number is 0.
+    rumours: BTreeMap<(NodeId, u64), Rumour>,
     next: Option<Moment>,
     budget: u64,
     filled_at: Moment,
@@ -48,7 +49,9 @@ impl Default for Spread {
 impl Spread {
     /// `owner`'s section went beyond version `from`; passed on from `at` at the latest.
     pub fn add(&mut self, owner: NodeId, from: u64, at: Moment) {
-        let rumour = self.rumours.entry(owner).or_insert(Rumour { from, rounds: 0 });
+        // N19, class "a queue grows with what is in it".
+        let slot = (owner, if mutant!(N19) { from } else { 0 });
+        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, rounds: 0 });
         rumour.from = rumour.from.min(from);
         rumour.rounds = 0;
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
@@ -62,7 +65,7 @@ impl Spread {
     /// Rumours of this round, those told least often first, with the version they start from.
     pub fn round(&self) -> Vec<(NodeId, u64)> {
         let mut rumours: Vec<_> =
-            self.rumours.iter().map(|(&owner, r)| (r.rounds, owner, r.from)).collect();
+            self.rumours.iter().map(|(&(owner, _), r)| (r.rounds, owner, r.from)).collect();
         rumours.sort_unstable();
         rumours.into_iter().map(|(_, owner, from)| (owner, from)).collect()
     }
@@ -73,13 +76,11 @@ impl Spread {
     pub fn sent(&mut self, told: &[NodeId], members: usize, now: Moment, period: Duration) {
         let rounds_max = rounds_max(members);
         for owner in told {
-            if let Some(rumour) = self.rumours.get_mut(owner) {
+            for (_, rumour) in self.rumours.range_mut((*owner, 0)..=(*owner, u64::MAX)) {
                 rumour.rounds += 1;
-                if rumour.rounds >= rounds_max {
-                    self.rumours.remove(owner);
-                }
             }
         }
+        self.rumours.retain(|_, rumour| rumour.rounds < rounds_max);
         self.next = (!self.rumours.is_empty()).then(|| now + period);
     }
 
@@ -117,6 +118,10 @@ impl Spread {
 }
 
 fn rounds_max(members: usize) -> u32 {
+    // N10, class "told once".
+    if mutant!(N10) {
+        return 1;
+    }
     let rounds = (1.5 * ((members + 1) as f64).ln()).ceil();
     // At most 1.5 ln(10,001), which is 14.
     rounds.clamp(1.0, 64.0) as u32

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::StartError;
 use crate::NodeId;
+use crate::identity::next_epoch;
 
 /// Most bytes read from a state file: a peers file has at most 64 lines of 50 bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -40,8 +41,8 @@ impl State {
     pub(super) fn next_epoch(&self, wall_ms: u64) -> Result<u64, StartError> {
         let name = "gossip.epoch";
         let kept = self.read(name).map_err(|source| self.error(name, source))?;
-        let kept = kept.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-        let epoch = kept.saturating_add(1).max(wall_ms);
+        let kept = kept.and_then(|text| text.trim().parse::<u64>().ok());
+        let epoch = next_epoch(kept, wall_ms);
         self.write_epoch(epoch).map_err(|source| self.error(name, source))?;
         Ok(epoch)
     }
@@ -106,7 +107,8 @@ impl State {
 fn write_new(path: &Path, content: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(content.as_bytes())?;
-    file.sync_all()
+    // N06, class "lost fsync".
+    if mutant!(N06) { Ok(()) } else { file.sync_all() }
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -4,21 +4,19 @@ use std::net::SocketAddr;
 
 use grapevine_protocol::Moment;
 
+use super::batch::{Batch, delta_bytes_max};
 use super::{Cluster, ClusterEvent};
 use crate::NodeId;
 use crate::codec::{decode_datagram, encode};
-use crate::envelope::OpenError;
+use crate::envelope::{OpenError, Sender};
 use crate::identity::Identity;
 use crate::message::{
     Ask, DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
     OwnedDelta,
 };
 use crate::repair::{BUCKETS_MAX, Buckets};
-use crate::section::{Applied, Snapshot};
-use crate::spread::{DATAGRAMS_PER_ROUND_MAX, FANOUT};
-
-/// Bytes of writes in one datagram; the rest is room for what surrounds them.
-pub(super) const DELTA_BYTES_MAX: usize = 1000;
+use crate::section::{Applied, Delta, Snapshot};
+use crate::spread::FANOUT;
 
 /// A difference of more writes than this goes by stream: about four datagrams.
 const DATAGRAM_OPS_MAX: usize = 4 * DELTA_OPS_MAX;
@@ -70,6 +68,12 @@ impl Cluster {
                 match self.membership.active().get(&sender.node).copied() {
                     Some(peer) if peer.epoch == sender.epoch => {
                         self.handle_message(now, peer, message);
+                    }
+                    // N16, class "reflector"; the other half is in `handle_swim`.
+                    None if mutant!(N16) => {
+                        let Sender { node, epoch, .. } = sender;
+                        let stranger = Identity { addr: from, node, epoch, renew: 0 };
+                        self.handle_message(now, stranger, message);
                     }
                     Some(_) | None => {
                         tracing::trace!(%from, node = %sender.node, "message of a stranger");
@@ -125,6 +129,10 @@ impl Cluster {
         let before = self.head_of(*owner);
         match self.catalogue.apply_delta(*owner, delta) {
             Applied::Stale if delta.epoch < before.0 => self.count("stale_epoch_dropped"),
+            // N01, class "broadcast storm".
+            Applied::Stale if mutant!(N01) && before == (delta.epoch, delta.to) => {
+                self.spread.add(*owner, delta.from, now + self.boot.timings.spread_delay);
+            }
             Applied::Stale => {}
             Applied::Gap { .. } => {
                 self.count("gap");
@@ -191,8 +199,10 @@ impl Cluster {
             return false;
         }
         let known = self.membership.active().get(&owner).map(|id| id.epoch);
-        let is_accepted =
+        let mut is_accepted =
             known.is_some_and(|known| (known..known + EPOCH_JUMP_MAX).contains(&epoch));
+        // N05, class "ghost", and the door for M09.
+        is_accepted |= (mutant!(N05) && known.is_none()) || (mutant!(M09) && known.is_some());
         if !is_accepted {
             self.count("ignored_owner_not_active");
         }
@@ -282,6 +292,11 @@ impl Cluster {
         let due: Vec<NodeId> = due.map(|(&owner, _)| owner).collect();
         for owner in due {
             let Some(pull) = self.pulls.get_mut(&owner) else { continue };
+            // N14, class "waits for ever".
+            if mutant!(N14) {
+                pull.retry_at = now + std::time::Duration::from_secs(86_400);
+                continue;
+            }
             pull.tries += 1;
             let tries = pull.tries;
             let peer = if tries == 2 {
@@ -312,9 +327,13 @@ impl Cluster {
             if section.epoch < epoch || section.ver <= have {
                 continue;
             }
+            // N12, class "mixed up answers".
+            let other = wanted.iter().map(|&(.., have)| have).max();
+            let begin = other.filter(|_| mutant!(N12)).unwrap_or(have).min(section.ver);
             let delta = (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
-                .then(|| section.delta_since(have, DELTA_OPS_MAX, DELTA_BYTES_MAX))
-                .flatten();
+                .then(|| section.delta_since(begin, DELTA_OPS_MAX, delta_bytes_max()))
+                .flatten()
+                .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
             match delta {
                 Some(delta) if batch.adds(owner, &delta) => {}
@@ -424,7 +443,7 @@ impl Cluster {
                 continue;
             }
             let whole = section
-                .delta_since(from, DELTA_OPS_MAX, DELTA_BYTES_MAX)
+                .delta_since(from, DELTA_OPS_MAX, delta_bytes_max())
                 .filter(|delta| delta.to == section.ver);
             let by_stream = section.ops_since(from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream };
@@ -444,49 +463,5 @@ impl Cluster {
         }
         let members = self.membership.active().len() + 1;
         self.spread.sent(&told, members, now, self.boot.timings.spread_period);
-    }
-}
-
-/// Deltas and heads, packed into datagrams.
-#[derive(Default)]
-struct Batch {
-    datagrams: Vec<(usize, Vec<OwnedDelta>)>,
-    heads: Vec<Head>,
-}
-
-impl Batch {
-    /// Adds a delta unless it is too large for a datagram or there are enough datagrams.
-    fn adds(&mut self, owner: NodeId, delta: &crate::section::Delta) -> bool {
-        let size = 48 + delta.ops.iter().map(crate::section::Op::size).sum::<usize>();
-        if size > DELTA_BYTES_MAX + 48 {
-            return false;
-        }
-        let fits = |used: usize| used + size <= DELTA_BYTES_MAX + 48;
-        let owned = OwnedDelta { owner, delta: delta.clone() };
-        let has_room = self.datagrams.len() < DATAGRAMS_PER_ROUND_MAX;
-        match self.datagrams.last_mut() {
-            Some((used, deltas)) if fits(*used) => {
-                *used += size;
-                deltas.push(owned);
-            }
-            Some(_) | None if has_room => {
-                self.datagrams.push((size, vec![owned]));
-            }
-            Some(_) | None => return false,
-        }
-        true
-    }
-
-    fn is_full(&self) -> bool {
-        self.datagrams.len() >= DATAGRAMS_PER_ROUND_MAX || self.heads.len() >= HEADS_MAX
-    }
-
-    fn messages(self) -> Vec<Message> {
-        let mut messages: Vec<Message> =
-            self.datagrams.into_iter().map(|(_, deltas)| Message::Deltas(deltas)).collect();
-        for heads in self.heads.chunks(HEADS_MAX) {
-            messages.push(Message::Heads { heads: heads.to_vec(), bucket_count: 0, asks: vec![] });
-        }
-        messages
     }
 }

@@ -82,6 +82,10 @@ impl Cluster {
 
     pub(super) fn join_if_due(&mut self, now: Moment) {
         if self.join.next_round.is_some_and(|at| at <= now) && !self.membership.has_left() {
+            if mutant!(M01) && self.join.is_synced && self.membership.active().is_empty() {
+                self.join.next_round = Some(now + self.boot.timings.seed_period);
+                return;
+            }
             self.begin_join(now);
         }
     }
@@ -166,6 +170,10 @@ impl Cluster {
 
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
+        // M07, class "exile"; the other half is in `next_epoch`.
+        if mutant!(M07) {
+            return;
+        }
         let floor = epoch.max(self.membership.me().epoch);
         if self.join.epoch_pending.is_none_or(|pending| pending <= floor) {
             let epoch = floor.saturating_add(self.rng.random_range(1..=EPOCH_STEP_MAX));

@@ -78,7 +78,7 @@ impl Cluster {
             return;
         }
         let late = self.next_wake().map_or(Duration::ZERO, |due| at.since(due));
-        if late > STALL {
+        if late > STALL && !mutant!(N09) {
             self.count("stalls");
             self.membership.postpone(late);
         }
@@ -131,6 +131,10 @@ impl Cluster {
 
     /// Tries one member that is down, more often the larger their share.
     fn reconnect(&mut self, now: Moment) {
+        // M01, class "alone, and gives up"; here and in `join_if_due`.
+        if mutant!(M01) && self.membership.active().is_empty() {
+            return;
+        }
         let down = self.membership.down();
         let alive = self.membership.active().len() + 1;
         if down.is_empty() || self.rng.random_range(0..alive) >= down.len() {
@@ -169,7 +173,8 @@ impl Cluster {
         let timings = &self.boot.timings;
         let period = if few { timings.digest_period } else { timings.digest_period_many };
         self.periodic.next_digest = now + period;
-        if self.membership.has_left() {
+        // N03, class "done once, done for ever".
+        if self.membership.has_left() || (mutant!(N03) && self.join.is_synced) {
             return;
         }
         if self.periodic.digest_order.is_empty() {
@@ -216,7 +221,11 @@ impl Cluster {
         if at > now {
             return;
         }
-        let members: Vec<Identity> = self.membership.active().values().copied().collect();
+        let mut members: Vec<Identity> = self.membership.active().values().copied().collect();
+        // N07 and N11, class "quiet leave".
+        if mutant!(N07) || mutant!(N11) {
+            members.truncate(usize::from(mutant!(N11)));
+        }
         if rounds == 0 || members.is_empty() {
             self.periodic.leave = None;
             self.event(ClusterEvent::Left);
