@@ -4,6 +4,8 @@ use foca::{Member, State};
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
+use crate::codec::SwimCodec;
+use crate::envelope::HEADER_BYTES;
 use crate::identity::Identity;
 use crate::section::{Delta, Op};
 use crate::wish::Wish;
@@ -194,4 +196,42 @@ pub enum Frame {
     },
     /// The speaker has said everything of this turn.
     End,
+}
+
+/// What a datagram or a frame in the clear is, for traces: `ping`, `gossip`, `deltas`, `snapshot`,
+/// ...; `junk` if it is nothing that this version knows.
+pub fn describe(bytes: &[u8]) -> &'static str {
+    let Some((_, body)) = bytes.split_at_checked(HEADER_BYTES) else { return "junk" };
+    match body {
+        [KIND_SWIM, swim @ ..] => describe_swim(swim),
+        // Which case of an enum follows is its first byte.
+        [KIND_MESSAGE, case, ..] => {
+            let names = ["deltas", "heads", "pull", "digest", "leave", "wish"];
+            names.get(usize::from(*case)).copied().unwrap_or("junk")
+        }
+        _ => "junk",
+    }
+}
+
+/// The same for a stream frame in the clear.
+pub fn describe_frame(bytes: &[u8]) -> &'static str {
+    let names = ["hello", "epoch-taken", "members", "heads", "asks", "delta", "snapshot", "end"];
+    let case = bytes.get(HEADER_BYTES).map(|case| usize::from(*case));
+    case.and_then(|case| names.get(case)).copied().unwrap_or("junk")
+}
+
+fn describe_swim(bytes: &[u8]) -> &'static str {
+    match foca::Codec::decode_header(&mut SwimCodec, bytes).map(|header| header.message) {
+        Ok(foca::Message::Ping(_)) => "ping",
+        Ok(foca::Message::Ack(_)) => "ack",
+        Ok(foca::Message::PingReq { .. }) => "ping-req",
+        Ok(foca::Message::IndirectPing { .. }) => "indirect-ping",
+        Ok(foca::Message::IndirectAck { .. }) => "indirect-ack",
+        Ok(foca::Message::ForwardedAck { .. }) => "forwarded-ack",
+        Ok(foca::Message::Gossip) => "gossip",
+        Ok(foca::Message::Announce | foca::Message::Feed) => "announce",
+        Ok(foca::Message::Broadcast) => "broadcast",
+        Ok(foca::Message::TurnUndead) => "turn-undead",
+        Err(_) => "junk",
+    }
 }

@@ -6,14 +6,19 @@
 //! compares what nodes believe with what was really done.
 
 pub mod case;
+mod disk;
 pub mod execute;
 pub mod first;
 pub mod luck;
+mod network;
 pub mod outcome;
 pub mod plan;
 pub mod shrink;
 pub mod swarm;
 pub mod trace;
+pub mod world;
+
+pub use world::World;
 
 #[cfg(test)]
 mod testing;

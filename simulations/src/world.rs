@@ -1,0 +1,441 @@
+//! The world: executes a [`Plan`] on the cores that ship.
+//!
+//! ```text
+//! Queue --(time, Event)--> World --Input--> Cluster of a node
+//!   ^                        |                  | Output
+//!   +--- network, streams, disks, clocks <------+        after every input: oracle, hash, recorder
+//! ```
+//!
+//! Time is in ns from the start of the run everywhere in here; a core sees only its own node's
+//! clocks.
+
+mod clock;
+mod faults;
+mod hooks;
+mod judge;
+mod lives;
+mod node;
+mod outputs;
+mod queue;
+mod record;
+mod samples;
+mod streams;
+mod work;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use grapevine_gossip::NodeId;
+use grapevine_gossip::cluster::{Cluster, ConnId, Input};
+use grapevine_protocol::Moment;
+use rustc_hash::FxHashMap;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::luck::Domain;
+use crate::network::Network;
+use crate::outcome::{CHECKPOINT_EVENTS, Outcome, Stats, Violation};
+use crate::plan::Plan;
+use crate::trace::{Recorder, SAMPLE_PERIOD};
+
+use judge::Oracle;
+use node::{Arrival, Node};
+use outputs::Parcel;
+use queue::{Event, Queue, Slab};
+use samples::Ledger;
+use streams::Pipes;
+
+pub use hooks::{Cause, End, NodeView, producer, topic_name};
+
+/// Pause between checks of rules about everyone.
+pub const LOOK_PERIOD: Duration = Duration::from_millis(500);
+
+/// Wakes of one node at one instant; more would never end.
+const WAKES_AT_ONCE_MAX: u32 = 10_000;
+
+/// A run in progress.
+pub struct World<'r> {
+    plan: Plan,
+    end: u64,
+    now: u64,
+    queue: Queue,
+    nodes: Vec<Node>,
+    network: Network,
+    pipes: Pipes,
+    parcels: Slab<Parcel>,
+    /// Node by id, for records; of clones, the last.
+    index_of_id: FxHashMap<NodeId, u32>,
+    oracle: Oracle,
+    recorder: Option<&'r mut dyn Recorder>,
+    ledger: Ledger,
+    stats: Stats,
+    /// Bytes sent in the current second.
+    second: (u64, u64),
+    messages: u64,
+    hash: u64,
+    checkpoints: Vec<u64>,
+    /// Which faults of the plan are in force.
+    active: Vec<bool>,
+    is_healed: bool,
+    workload: Domain,
+    /// How often one node has been woken at this instant.
+    wakes: (u64, u32, u32),
+}
+
+impl std::fmt::Debug for World<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("plan", &self.plan.name).field("now", &self.now).finish()
+    }
+}
+
+impl<'r> World<'r> {
+    /// The world of `plan`, before anything has happened.
+    pub fn new(plan: &Plan) -> Self {
+        let mut world = Self {
+            end: nanos(plan.end),
+            now: 0,
+            queue: Queue::default(),
+            nodes: (0..plan.nodes).map(|index| Node::new(plan, index)).collect(),
+            network: Network::new(plan),
+            pipes: Pipes::default(),
+            parcels: Slab::default(),
+            index_of_id: FxHashMap::default(),
+            oracle: Oracle::new(plan),
+            recorder: None,
+            ledger: Ledger::new(plan.nodes),
+            stats: Stats::default(),
+            second: (0, 0),
+            messages: 0,
+            hash: plan.seed,
+            checkpoints: Vec::new(),
+            active: vec![false; plan.faults.len()],
+            is_healed: false,
+            workload: Domain::new(plan.seed, "workload"),
+            wakes: (0, 0, 0),
+            plan: plan.clone(),
+        };
+        world.schedule();
+        world
+    }
+
+    /// Stops after `end` instead of at the plan's end; what is only known at the end is not checked
+    /// then.
+    #[must_use]
+    pub fn until(mut self, end: Duration) -> Self {
+        self.end = self.end.min(nanos(end));
+        self
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub fn run(mut self, recorder: Option<&'r mut dyn Recorder>) -> Outcome {
+        self.recorder = recorder;
+        if let Some(recorder) = self.recorder.as_deref_mut() {
+            recorder.begin(&self.plan);
+            self.queue.add(0, Event::Sample);
+        }
+        let mut result = Ok(());
+        while let Some((at, event)) = self.queue.next(self.end) {
+            self.now = at;
+            result = self.happen(event);
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() {
+            self.now = self.end;
+            result = self.finish();
+        }
+        let violation = result.err().map(|violation| Violation {
+            at: Duration::from_nanos(self.now),
+            event: self.stats.events,
+            ..violation
+        });
+        self.close_stats();
+        if let Some(recorder) = self.recorder {
+            recorder.end(Duration::from_nanos(self.now), violation.as_ref());
+        }
+        Outcome { hash: self.hash, checkpoints: self.checkpoints, stats: self.stats, violation }
+    }
+
+    /// Puts what the plan says on the timeline.
+    fn schedule(&mut self) {
+        for (node, start) in (0..).zip(&self.plan.starts) {
+            if let Some(at) = start {
+                self.queue.add(nanos(*at), Event::Start { node, fault: u32::MAX });
+            }
+        }
+        for (fault, timed) in (0..).zip(&self.plan.faults) {
+            if self.plan.heal_at.is_none_or(|heal| timed.at < heal) {
+                self.queue.add(nanos(timed.at), Event::Begin { fault });
+            }
+        }
+        if let Some(heal) = self.plan.heal_at {
+            self.queue.add(nanos(heal), Event::Heal);
+        }
+        self.queue.add(nanos(LOOK_PERIOD), Event::Look);
+        self.schedule_work();
+    }
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.queue.add(self.now.saturating_add(nanos(delay)), event);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment(self.now)
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Datagram { to, parcel } => self.datagram_arrives(to as usize, parcel),
+            Event::Wake { node } => self.wake(node as usize),
+            Event::Turn { node } => {
+                self.nodes[node as usize].turn_at = None;
+                self.go_on(node as usize)
+            }
+            Event::Pipe { pipe, side } => self.deliver(pipe, side),
+            Event::Resolved { node, life, seed } => {
+                let index = node as usize;
+                if self.nodes[index].life == life {
+                    return self.give(index, Arrival::Resolved(seed as usize));
+                }
+                Ok(())
+            }
+            Event::Written { node, life, write } => self.written(node as usize, life, write),
+            Event::Start { node, fault } => self.start(node as usize, fault),
+            Event::Booted { node, life } => self.booted(node as usize, life),
+            Event::Gone { node, life } => {
+                if self.nodes[node as usize].life == life {
+                    self.end_process(node as usize, End::Left);
+                }
+                Ok(())
+            }
+            Event::Begin { fault } => self.begin_fault(fault as usize),
+            Event::End { fault } => self.end_fault(fault as usize),
+            Event::Junk { fault, number } => self.junk(fault as usize, number),
+            Event::Churn { number } => self.churn(number),
+            Event::Lookup { number } => self.lookup(number),
+            Event::Ping { node, life } => self.ping(node as usize, life),
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+            Event::Sample => {
+                self.sample();
+                self.after(SAMPLE_PERIOD, Event::Sample);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands something to a node's process; one that stands still or is busy gets it later.
+    fn give(&mut self, index: usize, arrival: Arrival) -> Result<(), Violation> {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if node.cluster.is_none() {
+            return Ok(());
+        }
+        if node.is_paused() || node.busy_until > now || !node.inbox.is_empty() {
+            if let Some(dropped) = node.inbox.add(arrival) {
+                self.drop_parcel(index, dropped, "buffer");
+            }
+            return self.go_on(index);
+        }
+        self.give_now(index, arrival)
+    }
+
+    /// Works off what waits: datagrams, then timers, then the rest, as the agent does.
+    fn go_on(&mut self, index: usize) -> Result<(), Violation> {
+        loop {
+            let now = self.now;
+            let node = &mut self.nodes[index];
+            if node.cluster.is_none() || node.is_paused() {
+                return Ok(());
+            }
+            if node.busy_until > now {
+                if node.turn_at.is_none() {
+                    node.turn_at = Some(node.busy_until);
+                    self.queue.add(node.busy_until, Event::Turn { node: index as u32 });
+                }
+                return Ok(());
+            }
+            if let Some(parcel) = node.inbox.next_datagram() {
+                self.give_now(index, Arrival::Datagram(parcel))?;
+            } else if node.is_wake_due(now) {
+                self.wake_now(index)?;
+            } else if let Some(arrival) = node.inbox.next() {
+                self.give_now(index, arrival)?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wake(&mut self, index: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if node.armed_at != now {
+            return Ok(());
+        }
+        node.armed_at = u64::MAX;
+        if node.is_wake_due(now) { self.go_on(index) } else { self.arm(index) }
+    }
+
+    fn wake_now(&mut self, index: usize) -> Result<(), Violation> {
+        let at_once = if (self.wakes.0, self.wakes.1) == (self.now, index as u32) {
+            self.wakes.2 + 1
+        } else {
+            0
+        };
+        self.wakes = (self.now, index as u32, at_once);
+        if at_once > WAKES_AT_ONCE_MAX {
+            let what = format!("wakes={at_once}");
+            return Err(self.violation("V8", "no-storm", index, what));
+        }
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let time = node.clock.read(now);
+        let Some(cluster) = node.cluster.as_mut() else { return Ok(()) };
+        cluster.handle(time, Input::Wake);
+        self.link(1, index, 0);
+        self.record_timer(index);
+        self.settle(index, Cause::Wake)
+    }
+
+    fn give_now(&mut self, index: usize, arrival: Arrival) -> Result<(), Violation> {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let time = node.clock.read(now);
+        let Some(cluster) = node.cluster.as_mut() else { return Ok(()) };
+        let (cause, payload) = match &arrival {
+            Arrival::Datagram(parcel) => {
+                let Some(parcel) = self.parcels.get_mut(*parcel) else { return Ok(()) };
+                let bytes = &parcel.bytes;
+                cluster.handle(time, Input::Datagram { from: parcel.source, bytes });
+                (Cause::Datagram, xxh3_64_with_seed(bytes, 0))
+            }
+            Arrival::Accepted(conn) => {
+                cluster.handle(time, Input::Accepted(*conn));
+                (Cause::Stream, conn.0)
+            }
+            Arrival::Connected(conn) => {
+                cluster.handle(time, Input::Connected(*conn));
+                (Cause::Stream, conn.0)
+            }
+            Arrival::Frame { conn, bytes, .. } => {
+                cluster.handle(time, Input::Frame(*conn, bytes));
+                (Cause::Frame, xxh3_64_with_seed(bytes, conn.0))
+            }
+            Arrival::Closed { conn, is_refused } => {
+                let (conn, is_refused) = (*conn, *is_refused);
+                cluster.handle(time, Input::Closed { conn, is_refused });
+                (Cause::Stream, conn.0 ^ u64::from(is_refused))
+            }
+            Arrival::Resolved(seed) => {
+                let addr = self.plan.seeds.get(*seed).and_then(|&at| self.nodes.get(at));
+                let addrs = addr.map(|node| node.addr).into_iter().collect();
+                let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
+                cluster.handle(time, Input::Resolved { seed: *seed, addrs });
+                (Cause::Resolved, *seed as u64)
+            }
+            Arrival::Persisted(epoch) => {
+                cluster.handle(time, Input::Persisted(*epoch));
+                (Cause::Persisted, *epoch)
+            }
+        };
+        self.link(arrival.kind(), index, payload);
+        self.record_arrival(index, &arrival);
+        if let Arrival::Datagram(parcel) = arrival {
+            self.release(parcel);
+        }
+        self.settle(index, cause)
+    }
+
+    /// After a node was told something: its beliefs are checked, its outputs are carried out, its
+    /// next timer is set.
+    fn settle(&mut self, index: usize, cause: Cause) -> Result<(), Violation> {
+        let now = self.moment();
+        let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
+        self.oracle.handled(index, cluster, now, cause)?;
+        self.after_settle(index);
+        while let Some(output) = self.nodes[index].cluster.as_mut().and_then(Cluster::poll) {
+            self.perform(index, output)?;
+        }
+        let node = &mut self.nodes[index];
+        if let Some(per_input) = node.slow {
+            node.busy_until = self.now.saturating_add(per_input);
+            return self.go_on(index);
+        }
+        self.arm(index)
+    }
+
+    /// Sees to it that a node is woken in time.
+    fn arm(&mut self, index: usize) -> Result<(), Violation> {
+        let node = &mut self.nodes[index];
+        let Some(cluster) = &node.cluster else { return Ok(()) };
+        if let Some(moment) = cluster.next_wake() {
+            let at = node.clock.when(moment).max(self.now);
+            if at < node.armed_at {
+                node.armed_at = at;
+                self.queue.add(at, Event::Wake { node: index as u32 });
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Violation> {
+        self.after(LOOK_PERIOD, Event::Look);
+        let now = self.moment();
+        let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
+        self.oracle.look(&views, now)
+    }
+
+    fn finish(&mut self) -> Result<(), Violation> {
+        self.fill_seconds();
+        let now = self.moment();
+        if self.end < nanos(self.plan.end) {
+            return Ok(());
+        }
+        let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
+        self.oracle.finish(&views, now, &mut self.stats)
+    }
+
+    /// One more link of the chain of hashes.
+    fn link(&mut self, kind: u8, index: usize, payload: u64) {
+        let mut bytes = [0; 32];
+        let node = (index as u64) << 8 | u64::from(kind);
+        for (place, word) in
+            bytes.chunks_exact_mut(8).zip([self.now, self.stats.events, node, payload])
+        {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        self.hash = xxh3_64_with_seed(&bytes, self.hash);
+        self.stats.events += 1;
+        if self.stats.events.is_multiple_of(CHECKPOINT_EVENTS) {
+            self.checkpoints.push(self.hash);
+        }
+    }
+
+    fn violation(&self, rule: &str, name: &str, node: usize, what: String) -> Violation {
+        Violation {
+            rule: rule.to_owned(),
+            name: name.to_owned(),
+            node,
+            what,
+            at: Duration::from_nanos(self.now),
+            event: self.stats.events,
+        }
+    }
+
+    /// The node that has this address now.
+    fn index_of(&self, addr: SocketAddr) -> Option<usize> {
+        let index = node::index_of(addr)?;
+        (self.nodes.get(index)?.addr == addr).then_some(index)
+    }
+}
+
+/// A duration in ns.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The number a core gives to a stream that was accepted as its `number`th.
+fn accepted_conn(number: u64) -> ConnId {
+    ConnId(ConnId::ACCEPTED + number)
+}

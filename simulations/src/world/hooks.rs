@@ -1,0 +1,73 @@
+//! What the oracle is told in, and how nodes and topics are named.
+
+use std::net::SocketAddr;
+
+use grapevine_gossip::cluster::Cluster;
+use grapevine_gossip::{NodeId, Producer};
+
+/// Why a node's core was called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// Its process has just started; its own facts are written already.
+    Start,
+    /// A datagram came.
+    Datagram,
+    /// A frame came.
+    Frame,
+    /// A stream was opened, accepted or closed.
+    Stream,
+    /// Its timers were due.
+    Wake,
+    /// The epoch it asked for is durable.
+    Persisted,
+    /// A seed's name was resolved.
+    Resolved,
+    /// Its nsqd, a foreign producer or somebody at its HTTP API did something.
+    Local,
+    /// It was told to leave.
+    Leave,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// It was killed, or lost power.
+    Crashed,
+    /// It said goodbye.
+    Left,
+}
+
+/// One node, for rules about everyone.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    /// Its id.
+    pub id: NodeId,
+    /// Where others reach it.
+    pub addr: SocketAddr,
+    /// Its core, if its process runs.
+    pub cluster: Option<&'a Cluster>,
+    /// Its process stands still.
+    pub is_paused: bool,
+    /// It said goodbye and does not come back.
+    pub has_left: bool,
+    /// It has another cluster's name.
+    pub is_stranger: bool,
+}
+
+/// How node `index`'s own nsqd describes itself, or its foreign producer number `foreign` (from 1).
+pub fn producer(index: usize, foreign: usize) -> Producer {
+    let port = 4150 + 10 * u16::try_from(foreign).unwrap_or(0);
+    Producer {
+        hostname: format!("node-{index:04}"),
+        broadcast_address: format!("node-{index:04}.example"),
+        tcp_port: port,
+        http_port: port + 1,
+        version: "1.3.0".to_owned(),
+        ..Producer::default()
+    }
+}
+
+/// Name of topic number `topic` of the workload.
+pub fn topic_name(topic: usize) -> String {
+    format!("t{topic:03}")
+}

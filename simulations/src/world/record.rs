@@ -1,0 +1,167 @@
+//! What a recorder is told. Without one, none of this costs more than a look.
+
+use std::time::Duration;
+
+use grapevine_gossip::NodeId;
+use grapevine_gossip::cluster::ClusterEvent;
+use grapevine_gossip::message::{describe, describe_frame};
+
+use super::World;
+use super::node::Arrival;
+use super::outputs::OUTSIDE;
+use crate::trace::{Record, What};
+
+impl World<'_> {
+    /// Tells the recorder, if there is one.
+    pub(super) fn record(&mut self, node: Option<usize>, what: What) {
+        let Some(recorder) = self.recorder.as_deref_mut() else { return };
+        recorder.record(&Record {
+            i: self.stats.events,
+            t: self.now,
+            n: node.map(|node| node as u32),
+            lamport: node.and_then(|at| self.nodes.get(at)).map_or(0, |node| node.lamport),
+            what,
+            h: self.hash,
+        });
+    }
+
+    pub(super) fn record_timer(&mut self, index: usize) {
+        if self.recorder.is_some() {
+            self.nodes[index].lamport += 1;
+            self.record(Some(index), What::Timer);
+        }
+    }
+
+    pub(super) fn record_send(
+        &mut self,
+        from: usize,
+        to: Option<usize>,
+        id: u64,
+        bytes: &[u8],
+        stream: bool,
+    ) {
+        if self.recorder.is_some() {
+            let msg = if stream { describe_frame(bytes) } else { describe(bytes) };
+            let sz = bytes.len() as u32;
+            let to = to.map_or(OUTSIDE, |to| to as u32);
+            self.record(Some(from), What::Send { id, to, msg, sz, stream });
+        }
+    }
+
+    /// Something arrived and was handled.
+    pub(super) fn record_arrival(&mut self, index: usize, arrival: &Arrival) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let (seen, what) = match arrival {
+            Arrival::Datagram(parcel) => {
+                let Some(parcel) = self.parcels.get_mut(*parcel) else { return };
+                let (id, from, sz) = (parcel.id, parcel.from, parcel.bytes.len() as u32);
+                let msg = describe(&parcel.bytes);
+                (parcel.lamport, What::Recv { id, from, msg, sz, stream: false })
+            }
+            Arrival::Frame { bytes, letter, .. } => {
+                let (id, from, sz) = (letter.id, letter.from, bytes.len() as u32);
+                let msg = describe_frame(bytes);
+                (letter.lamport, What::Recv { id, from, msg, sz, stream: true })
+            }
+            Arrival::Accepted(_)
+            | Arrival::Connected(_)
+            | Arrival::Closed { .. }
+            | Arrival::Resolved(_)
+            | Arrival::Persisted(_) => return,
+        };
+        let node = &mut self.nodes[index];
+        node.lamport = node.lamport.max(seen) + 1;
+        self.record(Some(index), what);
+    }
+
+    pub(super) fn record_event(&mut self, index: usize, event: &ClusterEvent) {
+        let (about, to) = match event {
+            ClusterEvent::MemberUp(id) if id.renew > 0 => (id.node, "renewed"),
+            ClusterEvent::MemberUp(id) => (id.node, "up"),
+            ClusterEvent::MemberDown(id) => (id.node, "down"),
+            ClusterEvent::MemberLeft(node) => (*node, "left"),
+            _ => return,
+        };
+        let about = self.number_of(about);
+        self.record(Some(index), What::Member { about, to });
+    }
+
+    pub(super) fn record_persist(&mut self, index: usize, epoch: u64) {
+        self.nodes[index].epoch = epoch;
+        self.record(Some(index), What::Persist { epoch });
+    }
+
+    /// After a node was told something: what it now knows goes to the ledger and the recorder.
+    pub(super) fn after_settle(&mut self, index: usize) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let Some(cluster) = self.nodes[index].cluster.as_ref() else { return };
+        let own = cluster.catalogue().own();
+        let before = self.ledger.head(index);
+        if before != (own.epoch, own.ver) {
+            let from = if before.0 == own.epoch { before.1 } else { 0 };
+            let delta = own.delta_since(from, usize::MAX, usize::MAX);
+            let writes = delta.into_iter().flat_map(|delta| delta.ops).map(|op| What::Write {
+                key: key_name(&op.key.topic, &op.key.channel),
+                live: op.value.is_some(),
+                ver: op.ver,
+            });
+            let writes: Vec<What> = writes.collect();
+            self.ledger.wrote(index, own, self.now);
+            for write in writes {
+                self.record(Some(index), write);
+            }
+        }
+        let Some(cluster) = self.nodes[index].cluster.as_ref() else { return };
+        let mut applied = Vec::new();
+        for (owner, replica) in cluster.catalogue().replicas() {
+            let section = &replica.section;
+            if self.ledger.learns(index, owner, (section.epoch, section.ver)) {
+                applied.push((owner, section.epoch, section.ver));
+            }
+        }
+        for (owner, epoch, ver) in applied {
+            let owner = self.number_of(owner);
+            self.record(Some(index), What::Apply { owner, epoch, ver });
+        }
+    }
+
+    fn number_of(&self, id: NodeId) -> u32 {
+        self.index_of_id.get(&id).copied().unwrap_or(OUTSIDE)
+    }
+
+    /// Figures of the run that are known once it is over.
+    pub(super) fn close_stats(&mut self) {
+        let clusters = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
+        for (&name, &count) in clusters.flat_map(|cluster| cluster.counters()) {
+            *self.stats.counters.entry(name.to_owned()).or_default() += count;
+        }
+        let second = |at: Duration| at.as_secs() as usize;
+        let first = self.plan.faults.first().map_or(self.plan.end, |fault| fault.at);
+        let agreed = self.plan.heal_at.zip(self.stats.lookups_agreed);
+        let quiet_again = agreed.map(|(heal, after)| second(heal + after) + 1);
+        /// Seconds after the start in which the cluster comes together.
+        const SETTLING: usize = 10;
+        let by_second = self.stats.bytes_by_second.iter().enumerate();
+        let idle: Vec<f64> = by_second
+            .filter(|(at, _)| {
+                (SETTLING..second(first)).contains(at) || quiet_again.is_some_and(|from| *at > from)
+            })
+            .map(|(_, &bytes)| f64::from(bytes))
+            .collect();
+        if !idle.is_empty() {
+            self.stats.idle_bytes = idle.iter().sum::<f64>() / idle.len() as f64;
+        }
+    }
+}
+
+fn key_name(topic: &str, channel: &str) -> String {
+    match (topic, channel) {
+        ("", _) => "producer".to_owned(),
+        (topic, "") => topic.to_owned(),
+        (topic, channel) => format!("{topic}/{channel}"),
+    }
+}
