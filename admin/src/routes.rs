@@ -69,6 +69,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self.route(Method::POST, MethodFilter::POST, path, handler)
     }
 
+    /// `DELETE path`, whose body is ignored.
+    #[must_use]
+    pub fn delete<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
+        self.route(Method::DELETE, MethodFilter::DELETE, path, handler)
+    }
+
     /// `PUT path`, whose handler reads the body.
     #[must_use]
     pub fn put<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {

@@ -70,6 +70,7 @@ fn ops() -> Vec<Op> {
     let record = ProducerRecord {
         producer: Arc::new(Producer { tcp_port: 4150, ..Producer::default() }),
         active: true,
+        draining: true,
         last_update_ns: 5,
     };
     let write = |ver, key, value| Op { ver, key, value };

@@ -74,11 +74,42 @@ impl Producer {
 
 /// What an owner's section says about one of its producers.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WireRecord", into = "WireRecord")]
 pub struct ProducerRecord {
     /// The producer itself.
     pub producer: Arc<Producer>,
     /// False while it has been silent for longer than the inactive-producer timeout.
     pub active: bool,
+    /// It takes no new messages and gives away what it has: consumers are told of it, publishers
+    /// are not.
+    pub draining: bool,
     /// Wall-clock time (ns since 1970) of the registration or of the last change above.
     pub last_update_ns: i64,
+}
+
+/// A [`ProducerRecord`] as it travels: one byte for all that is true or false about it.
+#[derive(Serialize, Deserialize)]
+struct WireRecord {
+    producer: Arc<Producer>,
+    flags: u8,
+    last_update_ns: i64,
+}
+
+const ACTIVE: u8 = 1;
+const DRAINING: u8 = 1 << 1;
+
+impl From<WireRecord> for ProducerRecord {
+    fn from(record: WireRecord) -> Self {
+        let WireRecord { producer, flags, last_update_ns } = record;
+        let (active, draining) = (flags & ACTIVE != 0, flags & DRAINING != 0);
+        Self { producer, active, draining, last_update_ns }
+    }
+}
+
+impl From<ProducerRecord> for WireRecord {
+    fn from(record: ProducerRecord) -> Self {
+        let ProducerRecord { producer, active, draining, last_update_ns } = record;
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        Self { producer, flags: flag(active, ACTIVE) | flag(draining, DRAINING), last_update_ns }
+    }
 }

@@ -42,6 +42,14 @@ impl Registrar {
         write_record(catalogue, ProducerId::NSQD, producer, now);
     }
 
+    /// This node's nsqd takes no new messages, or takes them again.
+    pub fn set_draining(&self, catalogue: &mut Catalogue, draining: bool, now: Moment) {
+        let Some(mut record) = record_of(catalogue, ProducerId::NSQD) else { return };
+        record.draining = draining;
+        let value = Value::Producer(Arc::new(record));
+        catalogue.write(Key::record(ProducerId::NSQD), Some(value), now);
+    }
+
     /// A topic, or a channel of it, exists in this node's nsqd or was registered by `producer`.
     pub fn register(
         &self,
@@ -224,14 +232,21 @@ fn wish_everywhere(
 
 fn write_record(catalogue: &mut Catalogue, id: ProducerId, mut producer: Producer, now: Now) {
     producer.bound();
-    let record =
-        ProducerRecord { producer: Arc::new(producer), active: true, last_update_ns: now.wall_ns };
+    let draining = record_of(catalogue, id).is_some_and(|record| record.draining);
+    let producer = Arc::new(producer);
+    let record = ProducerRecord { producer, active: true, draining, last_update_ns: now.wall_ns };
     catalogue.write(Key::record(id), Some(Value::Producer(Arc::new(record))), now.at);
 }
 
+fn record_of(catalogue: &Catalogue, id: ProducerId) -> Option<ProducerRecord> {
+    match catalogue.own().get(&Key::record(id))? {
+        Value::Producer(record) => Some(ProducerRecord::clone(record)),
+        Value::Registered { .. } => None,
+    }
+}
+
 fn set_active(catalogue: &mut Catalogue, id: ProducerId, active: bool, now: Now) {
-    let Some(Value::Producer(record)) = catalogue.own().get(&Key::record(id)) else { return };
-    let mut record = ProducerRecord::clone(record);
+    let Some(mut record) = record_of(catalogue, id) else { return };
     record.active = active;
     if active {
         record.last_update_ns = now.wall_ns;

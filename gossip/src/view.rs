@@ -111,7 +111,7 @@ impl LookupView {
         names
     }
 
-    /// Every live producer once, sorted by address, with its topics.
+    /// Every live producer that takes messages, once, sorted by address, with its topics.
     pub fn nodes(&self) -> Vec<NodeEntry> {
         let mut topics: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
         for entry in &self.topics {
@@ -125,7 +125,7 @@ impl LookupView {
         let producers = self.producers.load_full();
         producers
             .iter()
-            .filter(|record| record.active)
+            .filter(|record| record.active && !record.draining)
             .map(|record| NodeEntry {
                 producer: Arc::clone(&record.producer),
                 topics: topics

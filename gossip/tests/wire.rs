@@ -29,6 +29,7 @@ fn delta() -> OwnedDelta {
     let record = ProducerRecord {
         producer: Arc::new(Producer { tcp_port: 4150, ..Producer::default() }),
         active: true,
+        draining: false,
         last_update_ns: 5,
     };
     let write = |ver, key, value| Op { ver, key, value };
@@ -101,6 +102,24 @@ fn what_is_decoded_is_what_was_encoded() {
     }
     for frame in frames() {
         assert_eq!(decode_frame::<Frame>(&encode(&frame)).unwrap(), frame);
+    }
+}
+
+#[test]
+fn what_is_true_of_a_producer_is_one_byte_and_unknown_bits_of_it_do_no_harm() {
+    let record = |active, draining| ProducerRecord {
+        producer: Arc::default(),
+        active,
+        draining,
+        last_update_ns: 0,
+    };
+    for (active, draining, byte) in [(false, false, 0), (true, false, 1), (true, true, 3)] {
+        let mut bytes = encode(&record(active, draining));
+        let at = bytes.len() - 2;
+        assert_eq!(bytes[at], byte);
+        bytes[at] |= 0x40;
+        let known = decode_datagram::<ProducerRecord>(&bytes).unwrap();
+        assert_eq!(known, record(active, draining));
     }
 }
 

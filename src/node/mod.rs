@@ -4,6 +4,7 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
+mod drain;
 mod health;
 mod http;
 mod listener;

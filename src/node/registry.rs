@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::client::Client;
 use super::clock::Clock;
 use super::cluster::ClusterLink;
+use super::drain::Drain;
 use super::health::Health;
 use super::timekeeper::Timekeeper;
 use super::topic::Topic;
@@ -52,6 +53,7 @@ pub struct Registry {
     pub(crate) clock: Clock,
     pub(crate) ids: IdSource,
     pub(crate) health: Health,
+    pub(crate) drain: Drain,
     pub(crate) timekeeper: Arc<Timekeeper>,
     pub(crate) cluster: ClusterLink,
     pub(crate) sync_every: u64,
@@ -80,6 +82,7 @@ impl Registry {
             clock,
             ids,
             health: Health::default(),
+            drain: Drain::default(),
             timekeeper: Arc::default(),
             cluster,
             sync_every: options.sync_every,

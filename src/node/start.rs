@@ -19,7 +19,7 @@ use super::cluster::ClusterLink;
 use super::listener::{self, Listener};
 use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
-use super::{http, lookup_tcp, storekeeper, upgrade};
+use super::{drain, http, lookup_tcp, storekeeper, upgrade};
 use crate::config::{Address, Options, TlsRequired};
 
 /// How long clients' tasks get to hand back what they hold when the node stops.
@@ -111,7 +111,7 @@ impl Listeners {
     }
 }
 
-/// Runs a node until SIGTERM or SIGINT.
+/// Runs a node until SIGTERM or SIGINT, or the end of a drain.
 ///
 /// # Errors
 ///
@@ -133,6 +133,7 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     let gossip = start_gossip(&options, &listeners, &hostname).await?;
     let link = ClusterLink::new(gossip.clone());
     let registry = Registry::new(data_path, registry_options(&options), clock, ids, link);
+    registry.resume_drain().map_err(StartError::Load)?;
     let loading = Arc::clone(&registry);
     let loaded = tokio::task::spawn_blocking(move || loading.load()).await;
     let highest_id = loaded.map_err(|error| StartError::Load(std::io::Error::other(error)))?;
@@ -156,8 +157,11 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     });
     let mut serving = serve(&node, listeners, tls, &stopped);
     let keeping = keep(&registry, options.sync_timeout);
-    let signal = stopping.wait().await;
-    info!(signal, "stopping");
+    let reason = tokio::select! {
+        signal = stopping.wait() => signal,
+        () = drain::emptied(Arc::clone(&registry)) => "drained",
+    };
+    info!(reason, "stopping");
     stop.send_replace(true);
     shut_down(&registry, &gossip, &mut serving, keeping).await;
     info!("stopped");

@@ -3,6 +3,7 @@
 mod cluster;
 mod demo;
 mod differences;
+mod drain;
 mod flags;
 mod http;
 mod interop;

@@ -65,6 +65,12 @@ impl Handle {
         self.act(|registrar, catalogue, now| registrar.set_own_producer(catalogue, producer, now));
     }
 
+    /// This nsqd takes no new messages (`true`), or takes them again. `/nodes`, which publishers
+    /// read, leaves it out meanwhile; `/lookup`, which consumers read, does not.
+    pub fn set_draining(&self, draining: bool) {
+        self.act(|registrar, catalogue, now| registrar.set_draining(catalogue, draining, now.at));
+    }
+
     /// The cluster as this node sees it.
     pub fn view(&self) -> Arc<LookupView> {
         Arc::clone(&self.shared.view)

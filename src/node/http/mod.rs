@@ -4,6 +4,7 @@
 //! profiler here: everything under `/debug` answers 404 on nsqd's port, where nsqd serves pprof.
 
 mod config;
+mod drain;
 mod lookup;
 mod publish;
 mod stats;
@@ -106,6 +107,10 @@ fn nsqd_api(node: Arc<Node>) -> Api {
         .post("/channel/empty", topics::empty_channel)
         .post("/channel/pause", topics::pause_channel)
         .post("/channel/unpause", topics::unpause_channel)
+        .get("/drain", drain::show)
+        .post("/drain", drain::begin)
+        .delete("/drain", drain::end)
+        .post("/undrain", drain::end)
         .get("/config/{opt}", config::show)
         .put("/config/{opt}", config::change);
     routes.with_state(node).merge(grapevine_admin::lookup::view(Arc::new(cluster)))

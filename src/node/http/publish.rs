@@ -23,6 +23,9 @@ const INVALID_DEFER: ApiError = ApiError::bad_request("INVALID_DEFER");
 /// Not stored: the topic or the node is going away, or the disk refuses. nsqd has one code for all.
 const EXITING: ApiError = ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: "EXITING" };
 
+/// Not stored: the node is being emptied.
+const DRAINING: ApiError = ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: "DRAINING" };
+
 /// Bytes a record takes in a batch besides its body, to reserve the right size.
 const RECORD_BYTES: usize = 40;
 
@@ -111,6 +114,9 @@ fn text_batch(node: &Node, content: &[u8]) -> Result<Batch, ApiError> {
 /// The topic of the query, created if it is not there.
 async fn topic(node: &Node, query: &Query) -> Result<Arc<Topic>, ApiError> {
     let name = topic_name(query)?;
+    if node.registry.drain.is_on() {
+        return Err(DRAINING);
+    }
     node.registry.topic(&name).await.map_err(|_| EXITING)
 }
 

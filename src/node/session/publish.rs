@@ -7,6 +7,7 @@ use grapevine_protocol::{ClientError, TopicName, Verb, frame};
 use tracing::error;
 
 use super::Session;
+use crate::node::drain;
 use crate::node::topic::Topic;
 
 /// Bytes of a batch after which it is stored although more could be joined to it.
@@ -61,6 +62,9 @@ impl Session {
         verb: Verb,
         name: &str,
     ) -> Result<Arc<Topic>, ClientError> {
+        if self.registry.drain.is_on() {
+            return Err(ClientError::publish_failed(verb, drain::REFUSAL));
+        }
         if let Some(recent) = &self.recent
             && **recent.name() == *name
             && !recent.is_exiting()

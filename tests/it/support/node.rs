@@ -215,6 +215,18 @@ impl Nsqd {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_none()))
     }
 
+    /// Waits for a process that ends by itself; panics if it does not.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it was started");
+        let Some(status) = wait_for_exit(&mut child, STOP_MAX) else {
+            child.kill().expect("killed");
+            child.wait().expect("reaped");
+            panic!("the node does not end; its log:\n{}", self.log());
+        };
+        status
+    }
+
     /// Everything the node has written to its log, over all its starts.
     pub(crate) fn log(&self) -> String {
         let bytes = std::fs::read(self.log_path()).unwrap_or_default();
