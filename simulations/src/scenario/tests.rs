@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use super::*;
+use crate::plan::{Fault, Partition};
+
+const SMALL: &str = "schema = 1\n[[fault]]\nat = \"1s\"\nfor = \"2s\"\npartition = \"halves\"\n";
+
+fn error(text: &str) -> ScenarioError {
+    Scenario::parse(text, "x.toml").expect_err("it is wrong")
+}
+
+#[test]
+fn a_partition_into_halves_is_planned() {
+    let plan = Scenario::parse(SMALL, "dir/small.toml").unwrap().plan(7);
+    assert_eq!(plan.name, "small");
+    assert_eq!(plan.nodes, 5);
+    assert_eq!(plan.heal_at, Some(Duration::from_secs(3)));
+    assert_eq!(plan.end, Duration::from_secs(33));
+    let Fault::Partition(Partition::Split(groups)) = &plan.faults[0].fault else {
+        panic!("{:?}", plan.faults)
+    };
+    assert_eq!((groups.len(), groups[0].len()), (1, 2));
+}
+
+#[test]
+fn a_misspelt_key_is_shown_where_it_is_with_the_right_one() {
+    let error = error(&SMALL.replace("partition =", "parttion ="));
+    let shown = error.to_string();
+    assert!(
+        shown.starts_with(
+            "x.toml:5:1: unknown key \"parttion\"\n  did you mean \"partition\"?\n  accepted here: "
+        ),
+        "{shown}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_shown_where_it_is() {
+    for (wrong, line, column, what) in [
+        ("[[fault]]\nat = \"1s\"\ncrash = { node = 7 }", 4, 18, "there is no node 7"),
+        ("[net]\nloss = 1.5", 3, 8, "1.5 is not from 0 to 1"),
+        ("[net]\nloss = \"much\"", 3, 8, "is not a number"),
+        ("[run]\nheal = \"9s\"\nend = \"5s\"", 4, 7, "before everything is mended"),
+        ("[[fault]]\nat = \"1s\"\nfor = \"1s\"\nleave = { node = 1 }", 4, 7, "happens at once"),
+        ("[[fault]]\nat = \"1s\"\npause = { node = 1 }\nstart = { node = 1 }", 5, 1, "two faults"),
+        ("[cluster]\nnodes = \"3..9\"\nseeds = [3]", 4, 9, "there is no node 3"),
+        ("[expect]\nlookups_agree = \"5s\"", 3, 17, "heal + 5s"),
+        (
+            "[[fault]]\nat = \"9m\"\npause = { node = 1 }\n[run]\nend = \"1m\"",
+            3,
+            6,
+            "end of the run",
+        ),
+    ] {
+        let text = format!("schema = 1\n{wrong}\n");
+        let error = error(&text);
+        assert!(error.message.contains(what), "{error}");
+        assert_eq!((error.line, error.column), (line, column), "{error}\n{text}");
+    }
+}
+
+#[test]
+fn every_builtin_scenario_parses_and_plans() {
+    for builtin in builtin::list() {
+        let scenario =
+            Scenario::parse(builtin.text, builtin.name).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(scenario.name, builtin.name);
+        assert!(!scenario.description.is_empty(), "{}", builtin.name);
+        for seed in 0..20 {
+            let plan = scenario.plan(seed);
+            assert_eq!(plan, scenario.plan(seed), "{}", builtin.name);
+            assert!(plan.end > plan.heal_at.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn the_file_written_from_a_plan_makes_the_same_plan() {
+    for builtin in builtin::list() {
+        let scenario = Scenario::parse(builtin.text, builtin.name).unwrap();
+        for seed in 0..200 {
+            let plan = scenario.plan(seed);
+            let text = Scenario::from_plan(&plan).to_toml();
+            let again = Scenario::parse(&text, "again.toml")
+                .unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(again.plan(seed), plan, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_value_can_be_set_from_outside() {
+    let scenario = Scenario::parse(SMALL, "small.toml").unwrap();
+    let plan = scenario.set("net.loss", "0.05").unwrap().set("fault.0.for", "9s").unwrap().plan(1);
+    assert_eq!(plan.link.loss, 0.05);
+    assert_eq!(plan.faults[0].lasts, Some(Duration::from_secs(9)));
+    let wrong = scenario.set("net.lss", "0.05").unwrap_err();
+    assert!(wrong.to_string().contains("unknown key \"lss\""), "{wrong}");
+    assert!(scenario.set("net.loss", "2").unwrap_err().message.contains("not from 0 to 1"));
+}
