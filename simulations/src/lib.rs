@@ -13,6 +13,7 @@ pub mod luck;
 mod network;
 pub mod outcome;
 pub mod plan;
+pub mod render;
 pub mod scenario;
 pub mod shrink;
 pub mod swarm;

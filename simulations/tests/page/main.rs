@@ -1,0 +1,110 @@
+//! The page of a run explains itself, stays small, and loads nothing.
+
+mod feed;
+
+use std::time::Duration;
+
+use feed::{Feed, split_brain};
+use grapevine_simulations::outcome::Violation;
+use grapevine_simulations::render::{Film, headline, html};
+
+fn page(feed: &Feed) -> String {
+    let mut film = Film::new(&feed.plan);
+    let outcome = feed.play(&mut film);
+    html(&film, &feed.plan, &outcome)
+}
+
+/// Writes pages for a look with the eye, where `GRAPEVINE_PAGES` says.
+fn show(name: &str, page: &str) {
+    if let Some(folder) = std::env::var_os("GRAPEVINE_PAGES") {
+        std::fs::write(std::path::Path::new(&folder).join(name), page).expect("a folder");
+    }
+}
+
+#[test]
+fn a_split_brain_is_told_in_plain_words() {
+    let feed = split_brain(5, 3, 60, (20, 50));
+    let mut film = Film::new(&feed.plan);
+    let outcome = feed.play(&mut film);
+    assert_eq!(
+        headline(&film, &feed.plan, &outcome),
+        "For 30 s nodes 0\u{2013}2 and 3\u{2013}4 could not reach each other. Each side noticed \
+         within 5.2 s and went on answering. 1.2 s after the links healed, all five agreed again."
+    );
+    let page = html(&film, &feed.plan, &outcome);
+    show("split.html", &page);
+    assert!(page.contains("Nodes 3\u{2013}4 gave up whom they cannot reach"), "a chapter per side");
+}
+
+#[test]
+fn a_broken_rule_is_shown_with_what_led_to_it() {
+    let mut feed = split_brain(5, 3, 22, (20, 50));
+    feed.violation = Some(Violation {
+        rule: "S4".into(),
+        name: "lost-key".into(),
+        node: 3,
+        what: "owner=1 key=t007".into(),
+        at: Duration::from_secs(22),
+        event: 4_711,
+    });
+    let page = page(&feed);
+    show("broken.html", &page);
+    for text in ["After 22 s node 3 broke a rule: lost key.", "What led to it", "receives "] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn the_page_loads_nothing_and_forbids_itself_to() {
+    let page = page(&split_brain(5, 3, 60, (20, 50)));
+    let without_names = page.replace("http://www.w3.org/2000/svg", "");
+    for outside in ["http:", "https:", "src=", "@import", "url(h", "<link", "import("] {
+        assert!(!without_names.contains(outside), "{outside}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn names_are_text_whatever_is_in_them() {
+    let mut feed = split_brain(3, 1, 10, (2, 5));
+    feed.plan.name = "</script><script>alert(1)</script>\"&".into();
+    feed.plan.faults[0].label = "<img src=x onerror=alert(2)>".into();
+    let page = page(&feed);
+    assert!(!page.contains("<script>alert"), "the name opens no element");
+    assert!(!page.contains("<img"), "nor does a label");
+    assert_eq!(page.matches("</script>").count(), 2, "data and code");
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let feed = split_brain(9, 4, 30, (5, 20));
+    assert_eq!(page(&feed), page(&feed));
+}
+
+#[test]
+fn a_hundred_nodes_for_ten_minutes_fit_into_two_megabytes() {
+    let mut feed = split_brain(100, 50, 600, (120, 300));
+    feed.rate = 9;
+    let page = page(&feed);
+    show("hundred.html", &page);
+    assert!(page.len() <= 2 << 20, "{} bytes", page.len());
+}
+
+#[test]
+fn a_thousand_nodes_fit_as_well() {
+    let mut feed = split_brain(1_000, 500, 60, (10, 40));
+    feed.rate = 4;
+    let page = page(&feed);
+    show("thousand.html", &page);
+    assert!(page.len() <= 2 << 20, "{} bytes", page.len());
+}
+
+#[test]
+fn the_data_of_the_page_are_json() {
+    let page = page(&split_brain(5, 3, 60, (20, 50)));
+    let (_, data) = page.split_once("id=\"run\">").expect("the data");
+    let (data, _) = data.split_once("</script>").expect("their end");
+    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(data["n"], 5);
+    assert_eq!(data["faults"][0]["gaps"], serde_json::json!([0, 0, 1, 0]));
+}
