@@ -137,6 +137,20 @@ fn an_envelope_of_another_cluster_or_version_stays_closed() {
 }
 
 #[test]
+fn an_envelope_with_a_flipped_bit_or_without_its_end_stays_closed() {
+    let ours = Seal::none("ours");
+    let sealed = ours.seal(Sender { node: NodeId(1), epoch: 2, counter: 3 }, b"some body");
+    for bit in 0..sealed.len() * 8 {
+        let mut damaged = sealed.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(ours.open(&damaged).is_err(), "bit {bit}");
+    }
+    for len in 0..sealed.len() {
+        assert!(ours.open(&sealed[..len]).is_err(), "{len} bytes");
+    }
+}
+
+#[test]
 fn cut_messages_are_errors() {
     for message in messages() {
         let bytes = encode(&message);
@@ -323,4 +337,4 @@ const FRAMES: [&str; 8] = [
 ];
 
 const ENVELOPE: &str =
-    "0100000000000000000100000000000000020000000000000003ba35cfb230c5c6c1626f6479";
+    "0100000000000000000100000000000000020000000000000003ba35cfb23e5a8d2b626f6479";

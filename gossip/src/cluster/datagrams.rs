@@ -53,6 +53,7 @@ impl Cluster {
             Err(OpenError::Version) => return self.count("dropped_wire_version"),
             Err(OpenError::Key) => return self.count("dropped_unknown_key"),
             Err(OpenError::Cluster) => return self.count("dropped_other_cluster"),
+            Err(OpenError::Damaged) => return self.count("dropped_damaged"),
         };
         match body.split_first() {
             Some((&KIND_SWIM, body)) => {

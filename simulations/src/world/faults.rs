@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lives::CLUSTER;
 use super::node::Node;
 use super::outputs::LEAVE_NS_MAX;
 use super::queue::Event;
@@ -10,7 +11,8 @@ use crate::luck::Domain;
 use crate::outcome::Violation;
 use crate::plan::{DiskTrouble, Fault};
 use crate::trace::What;
-use grapevine_gossip::envelope::WIRE_VERSION;
+use grapevine_gossip::NodeId;
+use grapevine_gossip::envelope::{Seal, Sender, WIRE_VERSION};
 
 /// Longest random datagram, in bytes: more than any node sends.
 const JUNK_BYTES_MAX: usize = 1500;
@@ -241,11 +243,13 @@ impl World<'_> {
         self.after(Duration::from_secs_f64(pause), next);
         let len = (draw.unit(1) * JUNK_BYTES_MAX as f64) as usize;
         let mut bytes: Vec<u8> = (0..len).map(|at| draw.word(100 + at as u64) as u8).collect();
-        // Some get past the first checks.
-        if draw.chance(2, 0.5)
-            && let Some(version) = bytes.first_mut()
-        {
-            *version = WIRE_VERSION;
+        // Some get past the first checks, from somebody who knows the cluster's name.
+        if draw.chance(2, 0.5) {
+            let sender = Sender { node: NodeId(draw.word(5)), epoch: draw.word(6), counter: 0 };
+            if let Some(kind) = bytes.first_mut() {
+                *kind %= 2;
+            }
+            bytes = Seal::none(CLUSTER).seal(sender, &bytes);
         }
         self.link(Event::Junk { fault: 0, number: 0 }.kind(), node, draw.0);
         if draw.chance(3, 0.8) {

@@ -16,7 +16,7 @@ use crate::plan::{DiskFate, Knobs};
 use crate::trace::What;
 
 /// Name of the simulated cluster, and of the one that strangers think they are in.
-const CLUSTER: &str = "simulated";
+pub(super) const CLUSTER: &str = "simulated";
 const OTHER_CLUSTER: &str = "another";
 
 /// `--inactive-producer-timeout` and `--tombstone-lifetime`: nsqlookupd's defaults.
