@@ -6,14 +6,18 @@
 //! compares what nodes believe with what was really done.
 
 pub mod case;
+pub mod cli;
 mod disk;
 pub mod execute;
+pub mod expect;
 pub mod first;
+pub mod hunt;
 pub mod luck;
 mod network;
 pub mod outcome;
 pub mod plan;
 pub mod render;
+pub mod rules;
 pub mod scenario;
 pub mod shrink;
 pub mod swarm;

@@ -25,6 +25,7 @@ Usage: grapevine <command> [flags]
 
   nsqd       run a node; also when the program is called nsqd
   cluster    run a throw-away cluster on this machine (--nodes 3, --demo)
+  simulate   run a whole cluster in one process and break its network (run split-brain)
   help       this text; `grapevine <command> -help` lists the flags of a command
   version    the version
 
@@ -55,6 +56,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match words.next().as_deref() {
         Some("nsqd") => nsqd::main(words),
         Some("cluster") => cluster::main(words),
+        Some("simulate") => grapevine_simulations::cli::main(words),
         Some("help" | "-h" | "-help" | "--help") => {
             terminal::out(USAGE);
             ExitCode::SUCCESS

@@ -1,0 +1,8 @@
+//! `grapevine simulate` without the rest of the program, for work on the simulator:
+//! `cargo run --profile quick -p grapevine-simulations --example simulate -- run split-brain`
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    grapevine_simulations::cli::main(std::env::args().skip(1))
+}
