@@ -17,6 +17,7 @@ mod network;
 pub mod outcome;
 pub mod plan;
 pub mod render;
+pub mod report;
 pub mod rules;
 pub mod scenario;
 pub mod shrink;

@@ -1,0 +1,3 @@
+//! Figures of many runs, beside what was promised and beside reality.
+
+pub mod fidelity;
