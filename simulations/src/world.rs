@@ -274,7 +274,10 @@ impl<'r> World<'r> {
             return Ok(());
         }
         node.armed_at = u64::MAX;
-        if node.is_wake_due(now) { self.go_on(index) } else { self.arm(index) }
+        if node.is_paused() || node.busy_until > now || !node.inbox.is_empty() {
+            return self.go_on(index);
+        }
+        if node.is_wake_due(now) { self.wake_now(index) } else { self.arm(index) }
     }
 
     fn wake_now(&mut self, index: usize) -> Result<(), Violation> {
