@@ -337,6 +337,7 @@ impl Cluster {
                     }
                     self.event(ClusterEvent::MemberDown(id));
                 }
+                Change::Twin(id) => self.own_id_elsewhere(now, id.epoch),
                 Change::Replaced(id) => {
                     self.pulls.remove(&id.node);
                     self.catalogue.forget(id.node);
@@ -346,6 +347,10 @@ impl Cluster {
         }
         for identity in self.membership.take_failed_probes() {
             self.confirm_refusal(now, identity, 1);
+        }
+        let curbed = self.membership.take_curbed();
+        if curbed > 0 {
+            *self.counters.entry("replies_curbed").or_default() += curbed;
         }
         for (to, bytes) in self.membership.take_sends() {
             let mut body = Vec::with_capacity(bytes.len() + 1);

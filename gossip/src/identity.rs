@@ -30,12 +30,28 @@ impl Identity {
     }
 }
 
+/// Epochs this far above the known one are not believed: 35 years of milliseconds.
+const EPOCH_JUMP_MAX: u64 = 1 << 40;
+
+/// An epoch below this is no reason to doubt a later one: the clock may have stood at 1970 when it
+/// was taken. It is the year 2039.
+const EPOCH_DOUBTED_MIN: u64 = 1 << 41;
+
+/// Whether `epoch` is too far above `known`, another epoch of the same node, to be believed.
+///
+/// A node with an epoch near the end of the number's range could never take a greater one.
+pub fn is_epoch_jump(epoch: u64, known: u64) -> bool {
+    epoch > known.max(EPOCH_DOUBTED_MIN).saturating_add(EPOCH_JUMP_MAX)
+}
+
 /// The epoch of a start of the process: greater than the one `kept` on disk, which counts as 0 if
-/// there is none. The wall clock (ms since 1970) only helps a node that lost its disk.
+/// there is none. The wall clock (ms since 1970) only helps a node that lost its disk; others would
+/// not believe a great jump of it.
 pub fn next_epoch(kept: Option<u64>, wall_ms: u64) -> u64 {
     match kept {
         Some(kept) if mutant!(M06) => kept,
         _ if mutant!(M07) => wall_ms,
+        Some(kept) if is_epoch_jump(wall_ms, kept) => kept.saturating_add(1),
         _ => kept.unwrap_or(0).saturating_add(1).max(wall_ms),
     }
 }

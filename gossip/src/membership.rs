@@ -8,6 +8,11 @@
 //! - Membership travels whole by stream on joining and whenever two views differ, so that no
 //!   single lost packet matters. foca's own announcements are not used and not answered: its
 //!   answer is forty times as large as the question and goes wherever the question says.
+//! - A packet whose sender nobody has vouched for is answered with no more bytes than it had (see
+//!   `guard`).
+
+mod effects;
+mod guard;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;
@@ -15,7 +20,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Codec, Foca, Member, NoCustomBroadcast, Notification, Runtime, State, Timer};
+use foca::{Codec, Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
 use grapevine_protocol::Moment;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use siphasher::sip::SipHasher13;
@@ -25,6 +30,8 @@ use crate::codec::SwimCodec;
 use crate::config::Timings;
 use crate::identity::Identity;
 use crate::message::MemberState;
+
+use effects::Effects;
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
@@ -44,6 +51,9 @@ pub enum Change {
     Down(Identity),
     /// Another node took the member's address: it will not come back as it was.
     Replaced(Identity),
+    /// Somebody else has this node's id, and did not start before this node: a life of it that it
+    /// has forgotten, or a twin.
+    Twin(Identity),
 }
 
 /// The members of the cluster as this node sees them.
@@ -66,56 +76,6 @@ pub struct Membership {
 impl std::fmt::Debug for Membership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Membership").field("active", &self.active).finish_non_exhaustive()
-    }
-}
-
-/// What foca wants done, collected in the order it said so.
-#[derive(Debug, Default)]
-struct Effects {
-    now: Moment,
-    sends: Vec<(SocketAddr, Vec<u8>)>,
-    /// By deadline, then foca's own order for timers due together, then age.
-    timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
-    timer_count: u64,
-    is_dirty: bool,
-    renewed: bool,
-    failed_probes: Vec<Identity>,
-}
-
-impl Runtime<Identity> for &mut Effects {
-    fn notify(&mut self, notification: Notification<'_, Identity>) {
-        match notification {
-            Notification::MemberUp(_)
-            | Notification::MemberDown(_)
-            | Notification::Rename(..)
-            | Notification::Active
-            | Notification::Idle
-            | Notification::Defunct => self.is_dirty = true,
-            Notification::Rejoin(_) => {
-                self.is_dirty = true;
-                self.renewed = true;
-            }
-            Notification::ProbeFailed(_, member) => self.failed_probes.push(*member),
-            Notification::DataReceived(_) | Notification::DataSent(_) => {}
-        }
-    }
-
-    fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.sends.push((to.addr, data.to_vec()));
-    }
-
-    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
-        let order = match event {
-            Timer::SendIndirectProbe { .. } => 0,
-            Timer::ProbeRandomMember(_) => 1,
-            Timer::ChangeSuspectToDown { .. } => 2,
-            Timer::PeriodicAnnounce(_)
-            | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_)
-            | Timer::RemoveDown(_) => 3,
-        };
-        self.timer_count += 1;
-        self.timers.insert((self.now + after, order, self.timer_count), event);
     }
 }
 
@@ -156,38 +116,37 @@ impl Membership {
         &self.left
     }
 
-    /// A packet of the failure detector. False if it was refused.
-    pub fn handle_swim(&mut self, now: Moment, bytes: &[u8]) -> bool {
+    /// A packet of the failure detector that came from `from`.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused, as the name of a counter.
+    pub fn handle_swim(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), &'static str> {
         self.effects.now = now;
         if self.has_left {
-            return true;
+            return Ok(());
         }
-        let Ok(header) = SwimCodec.decode_header(bytes) else { return false };
-        let is_refused = match header.message {
-            foca::Message::Announce => !mutant!(N16),
-            foca::Message::TurnUndead => {
-                self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15)
-            }
-            foca::Message::Ping(_)
-            | foca::Message::Ack(_)
-            | foca::Message::PingReq { .. }
-            | foca::Message::IndirectPing { .. }
-            | foca::Message::IndirectAck { .. }
-            | foca::Message::ForwardedAck { .. }
-            | foca::Message::Feed
-            | foca::Message::Gossip
-            | foca::Message::Broadcast => false,
-        };
-        let is_new = !self.active.contains_key(&header.src.node);
-        if is_refused || (is_new && self.foca.iter_membership_state().len() >= MEMBERS_MAX) {
-            return false;
+        let mut updates = bytes;
+        let header = SwimCodec.decode_header(&mut updates).map_err(|_| "dropped_swim_malformed")?;
+        if let Some(reason) = self.refusal(from, &header, updates) {
+            return Err(reason);
         }
+        let is_stranger = self.is_stranger(&header.src);
+        let sent_before = self.effects.sends.len();
         let result = self.foca.handle_data(bytes, &mut self.effects);
+        if is_stranger {
+            self.effects.curb(sent_before, header.src.addr, bytes.len());
+        }
         self.settle();
         match result {
-            Ok(()) => true,
-            Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => true,
-            Err(_) => false,
+            Ok(()) => Ok(()),
+            Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => Ok(()),
+            Err(_) => Err("dropped_swim_malformed"),
         }
     }
 
@@ -232,14 +191,20 @@ impl Membership {
         }
         let known: BTreeSet<SocketAddr> =
             self.foca.iter_membership_state().map(|member| member.id().addr).collect();
-        let room = MEMBERS_MAX.saturating_sub(known.len());
+        let mut room = MEMBERS_MAX.saturating_sub(known.len());
         let me = self.me();
         let updates: Vec<Member<Identity>> = states
             .iter()
+            .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
             .filter(|m| m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me)
             .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
-            .take(known.len() + room)
+            .filter(|m| {
+                let is_new = !known.contains(&m.id().addr);
+                let fits = !is_new || room > 0;
+                room -= usize::from(is_new && fits);
+                fits
+            })
             .collect();
         if let Err(error) = self.foca.apply_many(updates.into_iter(), broadcast, &mut self.effects)
         {
@@ -389,9 +354,18 @@ impl Membership {
 
     /// The process did not run for `stall`: time that nobody could use does not count.
     pub fn postpone(&mut self, stall: Duration) {
-        let timers = std::mem::take(&mut self.effects.timers);
-        let moved = timers.into_iter().map(|((at, order, n), t)| ((at + stall, order, n), t));
-        self.effects.timers = moved.collect();
+        self.effects.postpone(stall);
+    }
+
+    /// This node is slow itself: it probes less often, and gives others longer to answer, by
+    /// `slowness` times the usual on top. 0 is as usual.
+    pub fn set_slowness(&mut self, slowness: u32) {
+        self.effects.slowness = slowness;
+    }
+
+    /// How often replies to strangers were cut or withheld since the last call.
+    pub(crate) fn take_curbed(&mut self) -> u64 {
+        std::mem::take(&mut self.effects.curbed)
     }
 
     fn hash(&self, words: &[u64]) -> u64 {
@@ -441,7 +415,17 @@ impl Membership {
         }
         let mut active: BTreeMap<NodeId, Identity> = BTreeMap::new();
         let mut outdated = Vec::new();
-        for id in self.foca.iter_members().map(|member| *member.id()) {
+        let me = self.me();
+        let (mine, others): (Vec<Identity>, Vec<Identity>) =
+            self.foca.iter_members().map(|member| *member.id()).partition(|id| id.node == me.node);
+        for id in mine {
+            if id.epoch < me.epoch {
+                outdated.push(id);
+            } else {
+                self.changes.push(Change::Twin(id));
+            }
+        }
+        for id in others {
             let newest = active.entry(id.node).or_insert(id);
             if newest.rank() < id.rank() {
                 outdated.push(std::mem::replace(newest, id));

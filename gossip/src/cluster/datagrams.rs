@@ -9,7 +9,7 @@ use super::{Cluster, ClusterEvent};
 use crate::NodeId;
 use crate::codec::{decode_datagram, encode};
 use crate::envelope::{OpenError, Sender};
-use crate::identity::Identity;
+use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
     Ask, DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
     OwnedDelta,
@@ -20,10 +20,6 @@ use crate::spread::FANOUT;
 
 /// A difference of more writes than this goes by stream: about four datagrams.
 const DATAGRAM_OPS_MAX: usize = 4 * DELTA_OPS_MAX;
-
-/// Epochs this far above the known one are not believed. Epochs are milliseconds or small
-/// counts, so this is 35 years.
-const EPOCH_JUMP_MAX: u64 = 1 << 40;
 
 /// Pulls for one owner before a digest has to find the difference again.
 const PULL_TRIES_MAX: u32 = 4;
@@ -57,8 +53,9 @@ impl Cluster {
         };
         match body.split_first() {
             Some((&KIND_SWIM, body)) => {
-                if !self.membership.handle_swim(now, body) {
+                if let Err(reason) = self.membership.handle_swim(now, from, body) {
                     self.count("dropped_swim");
+                    self.count(reason);
                 }
             }
             Some((&KIND_MESSAGE, body)) => {
@@ -201,7 +198,7 @@ impl Cluster {
         }
         let known = self.membership.active().get(&owner).map(|id| id.epoch);
         let mut is_accepted =
-            known.is_some_and(|known| (known..known + EPOCH_JUMP_MAX).contains(&epoch));
+            known.is_some_and(|known| epoch >= known && !is_epoch_jump(epoch, known));
         // N05, class "ghost", and the door for M09.
         is_accepted |= (mutant!(N05) && known.is_none()) || (mutant!(M09) && known.is_some());
         if !is_accepted {

@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use super::{Boot, Cluster, ClusterEvent, Output};
 use crate::identity::Identity;
-use crate::message::Purpose;
+use crate::message::{Message, Purpose};
 
 /// Most addresses one seed name may stand for.
 const SEED_ADDRS_MAX: usize = 64;
@@ -17,8 +17,15 @@ const SEED_ADDRS_MAX: usize = 64;
 /// where epochs are milliseconds.
 const EPOCH_STEP_MAX: u64 = 1 << 20;
 
-/// Sightings of the own node id elsewhere, within a minute, before gossip stops.
+/// Nobody is believed who says that this node has a greater epoch than this: it could take a
+/// greater one only so often before there is none.
+const OWN_EPOCH_MAX: u64 = 1 << 62;
+
+/// Sightings of the own node id elsewhere, within [`CONFLICTS_PERIOD`], before gossip stops.
 const CONFLICTS_MAX: usize = 3;
+
+/// Sightings longer ago than this do not count.
+const CONFLICTS_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Longest pause between rounds while nobody has been found yet.
 const UNSYNCED_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -170,6 +177,9 @@ impl Cluster {
 
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
+        if epoch > OWN_EPOCH_MAX {
+            return self.count("dropped_epoch_jump");
+        }
         // M07, class "exile"; the other half is in `next_epoch`.
         if mutant!(M07) {
             return;
@@ -198,21 +208,34 @@ impl Cluster {
         }
     }
 
-    /// Somebody spoke of this node in an epoch or version it has not written. While it has not
-    /// synced that is an earlier life it has forgotten; afterwards it is a twin.
+    /// Somebody spoke of this node in an epoch or version it has not written.
     pub(super) fn check_twin(&mut self, now: Moment, epoch: u64, ver: u64) {
         let own = self.catalogue.own();
-        if (epoch, ver) <= (own.epoch, own.ver) || self.join.epoch_pending.is_some() {
+        if (epoch, ver) > (own.epoch, own.ver) {
+            self.own_id_elsewhere(now, epoch);
+        }
+    }
+
+    /// Somebody else has this node's id, and `epoch`, which is not below this node's own. Once or
+    /// twice that is a life of this node that it has forgotten: it takes a greater epoch. If it
+    /// goes on, somebody else does the same: a twin. Then this node says that it leaves, so that
+    /// the other is alone, and stops.
+    pub(super) fn own_id_elsewhere(&mut self, now: Moment, epoch: u64) {
+        if self.join.epoch_pending.is_some() || self.is_stopped || self.membership.has_left() {
             return;
         }
-        self.count("own_section_elsewhere");
-        self.conflicts.retain(|&at| now.since(at) < std::time::Duration::from_secs(60));
+        self.count("own_id_elsewhere");
+        self.conflicts.retain(|&at| now.since(at) < CONFLICTS_PERIOD);
         self.conflicts.push(now);
-        if self.conflicts.len() >= CONFLICTS_MAX {
-            self.is_stopped = true;
-            self.event(ClusterEvent::NodeIdConflict);
-        } else {
-            self.take_greater_epoch(epoch);
+        if self.conflicts.len() < CONFLICTS_MAX {
+            return self.take_greater_epoch(epoch);
         }
+        let me = self.membership.me();
+        let members: Vec<Identity> = self.membership.active().values().copied().collect();
+        for member in members {
+            self.send(member.addr, &Message::Leave(me));
+        }
+        self.is_stopped = true;
+        self.event(ClusterEvent::NodeIdConflict);
     }
 }

@@ -19,6 +19,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// A wake-up this late means that the process did not run (stopped, swapped out, starved).
 const STALL: Duration = Duration::from_secs(1);
 
+/// Most steps by which a node that does not keep up probes more slowly: nine times as slow as
+/// usual, which finds a death in 20 s instead of 5.
+const SLOWNESS_MAX: u32 = 8;
+
 /// Rounds of goodbye; each goes to every member.
 const LEAVE_ROUNDS: u32 = 3;
 
@@ -26,7 +30,10 @@ const LEAVE_ROUNDS: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the list of members for the next start is written, if it changed.
-const PEERS_PERIOD: Duration = Duration::from_secs(2);
+const PEERS_PERIOD: Duration = Duration::from_secs(30);
+
+/// The same until there is one.
+const FIRST_PEERS_PERIOD: Duration = Duration::from_secs(2);
 
 /// Most members remembered for the next start.
 const PEERS_MAX: usize = 64;
@@ -44,6 +51,10 @@ pub(super) struct Periodic {
     /// Refused connections to be confirmed.
     refusals: Vec<(Moment, Identity)>,
     leave: Option<(Moment, u32)>,
+    /// How much more slowly than usual this node probes, because it does not keep up.
+    slowness: u32,
+    /// It did not keep up since the last tick.
+    has_lagged: bool,
     /// When views were last compared by stream.
     pub(super) synced_at: Option<Moment>,
 }
@@ -55,11 +66,13 @@ impl Periodic {
             next_tick: soon(TICK),
             next_digest: soon(timings.digest_period),
             next_reconnect: soon(timings.reconnect_period),
-            next_peers: now + 2 * TICK,
+            next_peers: now + FIRST_PEERS_PERIOD,
             peers: Vec::new(),
             digest_order: Vec::new(),
             refusals: Vec::new(),
             leave: None,
+            slowness: 0,
+            has_lagged: false,
             synced_at: None,
         }
     }
@@ -82,6 +95,9 @@ impl Cluster {
             self.count("stalls");
             self.membership.postpone(late);
         }
+        if late > self.boot.timings.probe_rtt / 2 && !mutant!(N09) {
+            self.lagged();
+        }
         self.membership.handle_due(at);
         if self.spread.next().is_some_and(|next| next <= at) {
             self.spread_round(at);
@@ -98,6 +114,24 @@ impl Cluster {
         self.leave_if_due(at);
     }
 
+    /// This node's timers fire late: answers that it misses may be its own fault, so it judges
+    /// others more slowly, one step for each time, until seconds go by in which it keeps up.
+    fn lagged(&mut self) {
+        self.count("loop_lags");
+        self.periodic.has_lagged = true;
+        self.set_slowness((self.periodic.slowness + 1).min(SLOWNESS_MAX));
+    }
+
+    fn set_slowness(&mut self, slowness: u32) {
+        self.periodic.slowness = slowness;
+        self.membership.set_slowness(slowness);
+    }
+
+    /// By how much more than usual this node waits for others; 0 is as usual.
+    pub fn slowness(&self) -> u32 {
+        self.periodic.slowness
+    }
+
     /// Says goodbye, three times to everyone.
     pub(super) fn begin_leave(&mut self, now: Moment) {
         if !self.membership.has_left() {
@@ -110,6 +144,9 @@ impl Cluster {
 
     fn tick(&mut self, now: Now) {
         let at = now.at;
+        if !std::mem::take(&mut self.periodic.has_lagged) {
+            self.set_slowness(self.periodic.slowness.saturating_sub(1));
+        }
         self.membership.tick(at);
         let before = self.catalogue.own().ver;
         self.registrar.hide_silent(&mut self.catalogue, now);
@@ -124,8 +161,10 @@ impl Cluster {
             self.reconnect(at);
         }
         if self.periodic.next_peers <= at {
-            self.periodic.next_peers = at + PEERS_PERIOD;
             self.remember_peers();
+            let has_some = !self.periodic.peers.is_empty();
+            self.periodic.next_peers =
+                at + if has_some { PEERS_PERIOD } else { FIRST_PEERS_PERIOD };
         }
     }
 

@@ -1,0 +1,105 @@
+//! What foca wants done: packets, timers, and what it has to say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foca::{Codec, Notification, Runtime, Timer};
+use grapevine_protocol::Moment;
+
+use crate::codec::SwimCodec;
+use crate::identity::Identity;
+
+/// What foca wants done, collected in the order it said so.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) now: Moment,
+    pub(super) sends: Vec<(SocketAddr, Vec<u8>)>,
+    /// By deadline, then foca's own order for timers due together, then age.
+    pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
+    timer_count: u64,
+    pub(super) is_dirty: bool,
+    pub(super) renewed: bool,
+    pub(super) failed_probes: Vec<Identity>,
+    /// See [`Membership::set_slowness`](super::Membership::set_slowness).
+    pub(super) slowness: u32,
+    /// Replies that were cut or withheld.
+    pub(super) curbed: u64,
+}
+
+impl Effects {
+    /// Moves every timer.
+    pub(super) fn postpone(&mut self, by: Duration) {
+        let timers = std::mem::take(&mut self.timers);
+        let moved = timers.into_iter().map(|((at, order, n), timer)| ((at + by, order, n), timer));
+        self.timers = moved.collect();
+    }
+
+    /// Of what was sent after the first `kept` packets, what goes `to` there has at most
+    /// `bytes_max` bytes: news about others is cut off, and what is still larger is not sent.
+    pub(super) fn curb(&mut self, kept: usize, to: SocketAddr, bytes_max: usize) {
+        let mut at = 0;
+        let mut curbed = 0;
+        self.sends.retain_mut(|(addr, bytes)| {
+            at += 1;
+            if at <= kept || *addr != to || bytes.len() <= bytes_max {
+                return true;
+            }
+            curbed += 1;
+            let mut rest = bytes.as_slice();
+            let has_header = SwimCodec.decode_header(&mut rest).is_ok();
+            let header_bytes = bytes.len() - rest.len();
+            bytes.truncate(header_bytes);
+            has_header && header_bytes <= bytes_max
+        });
+        self.curbed += curbed;
+    }
+}
+
+impl Runtime<Identity> for &mut Effects {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        match notification {
+            Notification::MemberUp(_)
+            | Notification::MemberDown(_)
+            | Notification::Rename(..)
+            | Notification::Active
+            | Notification::Idle
+            | Notification::Defunct => self.is_dirty = true,
+            Notification::Rejoin(_) => {
+                self.is_dirty = true;
+                self.renewed = true;
+            }
+            Notification::ProbeFailed(_, member) => self.failed_probes.push(*member),
+            Notification::DataReceived(_) | Notification::DataSent(_) => {}
+        }
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.sends.push((to.addr, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        let order = match event {
+            Timer::SendIndirectProbe { .. } => 0,
+            Timer::ProbeRandomMember(_) => 1,
+            Timer::ChangeSuspectToDown { .. } => 2,
+            Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_)
+            | Timer::RemoveDown(_) => 3,
+        };
+        let after = match event {
+            // Submitted together, so that a cycle keeps its order whatever the slowness.
+            Timer::SendIndirectProbe { .. } | Timer::ProbeRandomMember(_) => {
+                after * (1 + self.slowness)
+            }
+            Timer::ChangeSuspectToDown { .. }
+            | Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_)
+            | Timer::RemoveDown(_) => after,
+        };
+        self.timer_count += 1;
+        self.timers.insert((self.now + after, order, self.timer_count), event);
+    }
+}

@@ -1,0 +1,99 @@
+//! Which packets of the failure detector are let in.
+//!
+//! Nobody has proved who they are, so what a stranger can cause is bounded: it must be where it
+//! claims to be, it may not have others called on its behalf, and it gets back no more bytes than
+//! it sent. A member's packet may come from another address than its own, as it does behind NAT
+//! and on hosts with several networks; what answers it goes to the address membership knows.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use bytes::Buf;
+use foca::{Codec, Header, Message};
+
+use super::{MEMBERS_MAX, Membership, RENEWALS_PER_MINUTE_MAX};
+use crate::codec::SwimCodec;
+use crate::identity::{Identity, is_epoch_jump};
+
+impl Membership {
+    /// Why a packet is not shown to foca, as the name of a counter; `None`: it is.
+    pub(super) fn refusal(
+        &self,
+        from: SocketAddr,
+        header: &Header<Identity>,
+        updates: &[u8],
+    ) -> Option<&'static str> {
+        let is_stranger = self.is_stranger(&header.src);
+        match header.message {
+            Message::Announce if !mutant!(N16) => return Some("dropped_announce"),
+            Message::TurnUndead
+                if self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15) =>
+            {
+                return Some("dropped_turn_undead");
+            }
+            Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::ForwardedAck { .. }
+                if is_stranger =>
+            {
+                return Some("dropped_stranger_request");
+            }
+            Message::Announce
+            | Message::TurnUndead
+            | Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::ForwardedAck { .. }
+            | Message::Ping(_)
+            | Message::Ack(_)
+            | Message::Feed
+            | Message::Gossip
+            | Message::Broadcast => {}
+        }
+        if is_stranger && from != header.src.addr && !mutant!(N16) {
+            return Some("dropped_spoofed_source");
+        }
+        if self.is_epoch_jump(&header.src) {
+            return Some("dropped_epoch_jump");
+        }
+        let is_full = self.known_count() >= MEMBERS_MAX;
+        (is_full && self.brings_new_members(&header.src, updates)).then_some("dropped_members_full")
+    }
+
+    /// Whether nobody has told this node of `identity`, and it has not been heard of before.
+    pub(super) fn is_stranger(&self, identity: &Identity) -> bool {
+        let is_same = |known: &Identity| known.addr == identity.addr;
+        !self.active.get(&identity.node).is_some_and(is_same)
+            && !self
+                .foca
+                .iter_membership_state()
+                .any(|member| member.id().node == identity.node && is_same(member.id()))
+    }
+
+    /// Whether the epoch is too far above what is known of the node to be believed.
+    pub(super) fn is_epoch_jump(&self, identity: &Identity) -> bool {
+        // The first look is free of cost, and every honest epoch passes it.
+        is_epoch_jump(identity.epoch, 0)
+            && self
+                .foca
+                .iter_membership_state()
+                .filter(|member| member.id().node == identity.node)
+                .map(|member| member.id().epoch)
+                .chain(self.left.get(&identity.node).copied())
+                .max()
+                .is_some_and(|known| is_epoch_jump(identity.epoch, known))
+    }
+
+    /// Whether a packet's sender, or somebody it tells of, is not known here.
+    fn brings_new_members(&self, sender: &Identity, mut updates: &[u8]) -> bool {
+        let known: BTreeSet<SocketAddr> =
+            self.foca.iter_membership_state().map(|member| member.id().addr).collect();
+        if !known.contains(&sender.addr) {
+            return true;
+        }
+        let count = if updates.remaining() >= 2 { updates.get_u16() } else { 0 };
+        let mut told = (0..count).map_while(|_| SwimCodec.decode_member(&mut updates).ok());
+        told.any(|member| !known.contains(&member.id().addr))
+    }
+}
