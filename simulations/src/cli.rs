@@ -8,6 +8,7 @@ mod knowledge;
 mod live;
 mod mutants;
 mod recorders;
+mod render;
 mod replay;
 mod run;
 mod selftest;
@@ -94,6 +95,7 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         Command::Swarm(args) => swarm::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Shrink(args) => shrink::run(&args),
+        Command::Render(args) => render::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Selftest(args) => selftest::run(&args),

@@ -8,6 +8,7 @@ mod flags;
 mod http;
 mod interop;
 mod restart;
+mod simulate;
 mod support;
 mod tidy;
 mod upgrade;

@@ -36,6 +36,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a failing case small: few faults, nodes and topics that still break the same rule
     Shrink(ShrinkArgs),
+    /// Draw a run: one page that explains itself and works offline
+    Render(RenderArgs),
     /// Show the first event in which two cases differ
     Diff(DiffArgs),
     /// Look for the bugs that are planted in a special build
@@ -83,6 +85,9 @@ pub struct RunArgs {
     /// Which run.
     #[command(flatten)]
     pub chosen: Chosen,
+    /// Draw the run as one page that explains itself and works offline
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write every event to this file, one JSON object a line; `.zst` is compressed
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -183,6 +188,41 @@ pub struct ShrinkArgs {
     /// The file to write; CASE.min.toml if not given
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// Flags of `simulate render`.
+#[derive(Clone, Debug, Args)]
+pub struct RenderArgs {
+    /// A case (`.sim`), a trace (`.jsonl`, `.jsonl.zst`), or a scenario
+    pub run: String,
+    /// The seed, for a scenario
+    #[arg(long, value_parser = seed)]
+    pub seed: Option<u64>,
+    /// Change a key of the scenario
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// What to draw
+    #[arg(long, value_enum, default_value = "html")]
+    pub format: Format,
+    /// The file to write; like the run's if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What a run is drawn as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// One page with everything
+    Html,
+}
+
+impl Format {
+    /// How the names of such files end.
+    pub(super) const fn extension(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+        }
+    }
 }
 
 /// Flags of `simulate diff`.

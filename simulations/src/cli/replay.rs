@@ -36,7 +36,7 @@ pub(super) fn run(args: &ReplayArgs) -> Ending {
 
 /// Runs the plan and shows the part that was asked for.
 fn executed(args: &ReplayArgs, plan: &Plan) -> Result<Outcome, Refusal> {
-    let mut trace = args.trace.as_deref().map(create).transpose()?;
+    let mut trace = args.trace.as_deref().map(|path| create(path, plan)).transpose()?;
     let mut window = match (args.until, args.stop_at, args.node) {
         (Some(until), _, node) => Some(Window::until(until, node, args.lines)),
         (None, Some(stop), node) => Some(Window::around(stop, node, args.lines)),

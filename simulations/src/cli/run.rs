@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::args::RunArgs;
+use super::args::{Format, RunArgs};
 use super::failure::Report;
 use super::live::Live;
 use super::recorders::Recorders;
 use super::source::Source;
 use super::summary;
 use super::trace_file::TraceFile;
-use super::{Ending, Refusal, Verdict, terminal};
+use super::{Ending, Refusal, Verdict, render, terminal};
 use crate::case::Case;
 use crate::execute::execute;
 use crate::expect;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::render::Film;
 
 pub(super) fn run(args: &RunArgs) -> Ending {
     let source = Source::open(&args.chosen.scenario, &args.chosen.sets)?;
@@ -69,10 +70,12 @@ pub(super) fn run(args: &RunArgs) -> Ending {
 
 /// Runs the plan and writes what was asked for while it runs.
 fn executed(args: &RunArgs, plan: &Plan) -> Result<(Outcome, Duration), Refusal> {
-    let mut trace = args.trace.as_deref().map(create).transpose()?;
+    let mut trace = args.trace.as_deref().map(|path| create(path, plan)).transpose()?;
+    let mut film = args.html.as_ref().map(|_| Film::new(plan));
     let mut live = args.speed.map(|speed| Live::new(plan, speed));
     let mut recorders = Recorders::default();
     recorders.add(trace.as_mut());
+    recorders.add(film.as_mut());
     recorders.add(live.as_mut());
     let spinner = if args.speed.is_some() {
         indicatif::ProgressBar::hidden()
@@ -86,6 +89,9 @@ fn executed(args: &RunArgs, plan: &Plan) -> Result<(Outcome, Duration), Refusal>
     if let (Some(trace), Some(path)) = (trace, &args.trace) {
         trace.finish().map_err(|error| Refusal::new(format!("{}: {error}", path.display())))?;
     }
+    if let (Some(film), Some(path)) = (film, &args.html) {
+        render::write(&film, plan, &outcome, Format::Html, path)?;
+    }
     Ok((outcome, took))
 }
 
@@ -94,8 +100,9 @@ fn executed(args: &RunArgs, plan: &Plan) -> Result<(Outcome, Duration), Refusal>
 /// # Errors
 ///
 /// It cannot be created.
-pub(super) fn create(path: &Path) -> Result<TraceFile, Refusal> {
-    TraceFile::create(path).map_err(|error| Refusal::new(format!("{}: {error}", path.display())))
+pub(super) fn create(path: &Path, plan: &Plan) -> Result<TraceFile, Refusal> {
+    TraceFile::create(path, plan)
+        .map_err(|error| Refusal::new(format!("{}: {error}", path.display())))
 }
 
 /// `split-brain, seed 0x2a: 5 nodes, 60.0 s simulated in 31 ms (1,935 times life)`

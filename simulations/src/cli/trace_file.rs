@@ -1,15 +1,21 @@
 //! Every event of a run in a file, one JSON object a line, with the fields in a fixed order.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::Refusal;
+use crate::case::COMMIT;
+use crate::plan::Plan;
 use crate::trace::{Record, Recorder};
 
 /// Fast; traces are long and repeat themselves.
 const ZSTD_LEVEL: i32 = 3;
+
+/// A plan of a thousand nodes is some 100 KB.
+const PLAN_BYTES_MAX: u64 = 16 << 20;
 
 /// Writes events to a file as they happen.
 pub(super) struct TraceFile {
@@ -24,12 +30,12 @@ enum Sink {
 }
 
 impl TraceFile {
-    /// Creates the file; a name that ends with `.zst` is compressed.
+    /// Creates the file; a name that ends with `.zst` is compressed. Its first line is the plan.
     ///
     /// # Errors
     ///
     /// The file cannot be created.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, plan: &Plan) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         let packed = path.extension().is_some_and(|extension| extension == "zst");
         let file = if packed {
@@ -37,7 +43,22 @@ impl TraceFile {
         } else {
             Sink::Plain(file)
         };
-        Ok(Self { file, error: None })
+        let mut created = Self { file, error: None };
+        created.line(&json!({ "k": "run", "commit": COMMIT, "plan": plan }));
+        Ok(created)
+    }
+
+    fn line(&mut self, value: &Value) {
+        if self.error.is_some() {
+            return;
+        }
+        let mut text = value.to_string();
+        text.push('\n');
+        let written = match &mut self.file {
+            Sink::Plain(file) => file.write_all(text.as_bytes()),
+            Sink::Packed(encoder) => encoder.write_all(text.as_bytes()),
+        };
+        self.error = written.err();
     }
 
     /// Writes what is left.
@@ -58,22 +79,43 @@ impl TraceFile {
 
 impl Recorder for TraceFile {
     fn record(&mut self, record: &Record) {
-        if self.error.is_some() {
-            return;
-        }
-        let mut text = json(record).to_string();
-        text.push('\n');
-        let written = match &mut self.file {
-            Sink::Plain(file) => file.write_all(text.as_bytes()),
-            Sink::Packed(encoder) => encoder.write_all(text.as_bytes()),
-        };
-        self.error = written.err();
+        self.line(&object(record));
     }
+}
+
+/// Whether a file of this name is a trace.
+pub(super) fn is_name(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(".jsonl") || name.ends_with(".jsonl.zst")
+}
+
+/// The plan whose run a trace is.
+///
+/// # Errors
+///
+/// The file cannot be read, or does not begin with a plan.
+pub(super) fn plan(path: &Path) -> Result<Plan, Refusal> {
+    let refused =
+        |reason: &dyn std::fmt::Display| Refusal::new(format!("{}: {reason}", path.display()));
+    let file = File::open(path).map_err(|error| refused(&error))?;
+    let packed = path.extension().is_some_and(|extension| extension == "zst");
+    let reader: Box<dyn io::Read> = if packed {
+        Box::new(zstd::Decoder::new(file).map_err(|error| refused(&error))?)
+    } else {
+        Box::new(file)
+    };
+    let mut line = String::new();
+    BufReader::new(reader.take(PLAN_BYTES_MAX))
+        .read_line(&mut line)
+        .map_err(|error| refused(&error))?;
+    let value: Value = serde_json::from_str(&line).map_err(|error| refused(&error))?;
+    let plan = value.get("plan").cloned().unwrap_or_default();
+    serde_json::from_value(plan).map_err(|_| refused(&"it does not begin with a plan"))
 }
 
 /// `{"i":812,"t":20.104233,"k":"recv","n":3,...,"lamport":77,"h":"9f.."}`: time in seconds, hash
 /// in hex, since JSON's readers lose the last digits of large numbers.
-pub(super) fn json(record: &Record) -> Value {
+fn object(record: &Record) -> Value {
     let mut line = Map::new();
     line.insert("i".to_owned(), record.i.into());
     line.insert("t".to_owned(), (record.t as f64 / 1e9).into());
@@ -90,6 +132,7 @@ pub(super) fn json(record: &Record) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::failing_plan;
     use crate::trace::What;
 
     fn record() -> Record {
@@ -100,7 +143,7 @@ mod tests {
     #[test]
     fn a_line_has_its_fields_in_a_fixed_order() {
         assert_eq!(
-            json(&record()).to_string(),
+            object(&record()).to_string(),
             concat!(
                 r#"{"i":812,"t":20.104233,"k":"recv","n":3,"id":9,"from":1,"msg":"deltas","#,
                 r#""sz":212,"stream":false,"lamport":77,"h":"fffffffffffffffe"}"#
@@ -113,7 +156,7 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         for name in ["t.jsonl", "t.jsonl.zst"] {
             let path = dir.path().join(name);
-            let mut file = TraceFile::create(&path).unwrap();
+            let mut file = TraceFile::create(&path, &failing_plan()).unwrap();
             file.record(&record());
             file.record(&record());
             file.finish().unwrap();
@@ -121,7 +164,9 @@ mod tests {
             if name.ends_with("zst") {
                 bytes = zstd::decode_all(bytes.as_slice()).unwrap();
             }
-            assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 2, "{name}");
+            assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 3, "{name}");
+            assert!(is_name(&path));
+            assert_eq!(plan(&path).unwrap(), failing_plan());
         }
     }
 }

@@ -1,0 +1,215 @@
+//! `grapevine simulate` from outside: exit codes, the three lines of a failure, files.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Outcome, run_to_exit};
+
+/// A promise that no network keeps: everybody agrees in the instant of the healing.
+const TOO_MUCH: &[&str] =
+    &["--set", "expect.membership_agree=heal + 1ms", "--set", "expect.lookups_agree=heal + 1ms"];
+
+/// Runs `grapevine simulate` in a folder.
+#[track_caller]
+fn simulate(dir: &Path, words: &[&str]) -> Outcome {
+    simulate_with(dir, words, &[])
+}
+
+#[track_caller]
+fn simulate_with(dir: &Path, words: &[&str], environment: &[(&str, &str)]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
+    command.arg("simulate").args(words).current_dir(dir).envs(environment.iter().copied());
+    run_to_exit(command)
+}
+
+#[track_caller]
+fn json(outcome: &Outcome) -> Value {
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:?}"))
+}
+
+/// `run split-brain` with a promise that it breaks.
+#[track_caller]
+fn failing(dir: &Path) -> Outcome {
+    let mut words = vec!["run", "split-brain", "--seed", "0x2a", "--quiet"];
+    words.extend(TOO_MUCH);
+    let outcome = simulate(dir, &words);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    outcome
+}
+
+#[test]
+fn a_scenario_runs_and_is_told_in_a_table_and_a_sentence() {
+    let dir = TempDir::new().unwrap();
+    let outcome = simulate(dir.path(), &["run", "split-brain", "--html", "out.html"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    for part in ["split-brain, seed 0x0: ", "all agree on the members", "PASS All rules held."] {
+        assert!(outcome.stdout.contains(part), "{part}: {}", outcome.stdout);
+    }
+    let page = std::fs::read_to_string(dir.path().join("out.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>"), "{}", &page[..100.min(page.len())]);
+    assert!(outcome.stderr.is_empty(), "a progress line is for terminals: {}", outcome.stderr);
+}
+
+#[test]
+fn a_failure_is_three_lines_that_can_be_used() {
+    let dir = TempDir::new().unwrap();
+    let outcome = failing(dir.path());
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    let [fail, repro, shrunk] = lines[..] else { panic!("three lines: {}", outcome.stdout) };
+    assert!(fail.starts_with("FAIL E1 membership-agree node="), "{fail}");
+    assert!(fail.contains(" t=") && fail.ends_with('s'), "{fail}");
+    assert!(repro.starts_with("repro: simulate replay --seed 0x2a "), "{repro}");
+    let commit = repro.rsplit_once("split-brain (commit ").expect("the scenario and the commit");
+    assert!(commit.1.ends_with(')'), "{repro}");
+    assert!(shrunk.starts_with("shrunk: case-2a.min.toml ("), "{shrunk}");
+
+    // The repro line repeats it.
+    let mut words = vec!["replay", "--seed", "0x2a"];
+    words.extend(TOO_MUCH);
+    words.push("split-brain");
+    let again = simulate(dir.path(), &words);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert_eq!(again.stdout.lines().next(), Some(fail));
+
+    // The smaller file breaks the same rule.
+    let small = simulate(dir.path(), &["run", "--seed", "0x2a", "case-2a.min.toml", "--no-shrink"]);
+    assert_eq!(small.code, Some(1), "{small:?}");
+    assert!(small.stdout.contains("\nFAIL E1 "), "{small:?}");
+}
+
+#[test]
+fn a_case_is_replayed_bit_for_bit_and_looked_into() {
+    let dir = TempDir::new().unwrap();
+    failing(dir.path());
+    let replay = simulate(dir.path(), &["replay", "case-2a.sim"]);
+    assert_eq!(replay.code, Some(1), "{replay:?}");
+    assert!(replay.stdout.contains("Exact: "), "{replay:?}");
+
+    let around = ["replay", "case-2a.sim", "--break", "t=12s", "--node", "3", "--lines", "8"];
+    let around = simulate(dir.path(), &around);
+    let shown: Vec<&str> =
+        around.stdout.lines().take_while(|line| !line.starts_with("FAIL")).collect();
+    assert_eq!(shown.len(), 8 + 1, "eight events and the mark: {}", around.stdout);
+    assert!(shown.iter().all(|line| line.contains("node  3") || line.contains("here")));
+
+    let shrunk = simulate(dir.path(), &["shrink", "case-2a.sim", "-o", "small.toml"]);
+    assert_eq!(shrunk.code, Some(1), "{shrunk:?}");
+    assert!(dir.path().join("small.toml").exists());
+
+    std::fs::write(dir.path().join("broken.sim"), "no case").unwrap();
+    let broken = simulate(dir.path(), &["replay", "broken.sim"]);
+    assert_eq!(broken.code, Some(2), "{broken:?}");
+    assert!(broken.stderr.contains("broken.sim: not a case"), "{broken:?}");
+}
+
+#[test]
+fn a_trace_is_one_object_a_line_and_can_be_drawn() {
+    let dir = TempDir::new().unwrap();
+    let run = simulate(dir.path(), &["run", "partition-5", "--trace", "t.jsonl", "--quiet"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let text = std::fs::read_to_string(dir.path().join("t.jsonl")).unwrap();
+    let lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.len() > 100);
+    assert_eq!(lines[0]["k"], "run");
+    assert!(lines[1..].iter().all(|line| line["t"].is_number() && line["h"].is_string()));
+    let draw = simulate(dir.path(), &["render", "t.jsonl"]);
+    assert_eq!((draw.code, draw.stdout.as_str()), (Some(0), "t.html\n"), "{draw:?}");
+}
+
+#[test]
+fn mistakes_end_with_two_and_say_what_would_be_right() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("mine.toml"), "schema = 1\n[net]\nlos = 0.1\n").unwrap();
+    for (words, said) in [
+        (&["run", "mine.toml"][..], &["mine.toml:3:1", "los", "loss"][..]),
+        (&["run", "split-brian"], &["split-brian", "did you mean split-brain?"]),
+        (&["run", "split-brain", "--set", "net.los=1"], &["los", "loss"]),
+        (&["run", "split-brain", "--seed", "x"], &["seed"]),
+        (&["run"], &["SCENARIO"]),
+        (&["nothing"], &["nothing"]),
+        (&["explain", "Z9"], &["Z9", "E1"]),
+        (&["mutants"], &["--features mutants"]),
+    ] {
+        let outcome = simulate(dir.path(), words);
+        assert_eq!(outcome.code, Some(2), "{words:?}: {outcome:?}");
+        for part in said {
+            assert!(outcome.stderr.contains(part), "{words:?}: {part}: {}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_swarm_comes_to_the_same_digest_whatever_the_threads_and_the_surroundings() {
+    let dir = TempDir::new().unwrap();
+    let words = ["swarm", "partition-5", "--seeds", "0..12", "--check", "twice=1.0", "--json"];
+    let one = [&words[..], &["--jobs", "1"]].concat();
+    let many = [&words[..], &["--jobs", "4"]].concat();
+    let first = simulate_with(dir.path(), &one, &[("TZ", "Asia/Kathmandu"), ("LANG", "C")]);
+    let second = simulate_with(dir.path(), &many, &[("TZ", "UTC"), ("LC_ALL", "tr_TR.UTF-8")]);
+    let (first, second) = (json(&first), json(&second));
+    assert_eq!(first["digest"], second["digest"]);
+    assert_eq!(first["repeated"], 12);
+    assert_eq!(first["mismatches"], 0);
+    assert_eq!(first["verdict"], "pass");
+}
+
+#[test]
+fn what_is_undecided_ends_with_four() {
+    let dir = TempDir::new().unwrap();
+    let late = ["swarm", "partition-5", "--seeds", "0..1000000", "--budget", "1ms"];
+    let late = simulate(dir.path(), &late);
+    assert_eq!(late.code, Some(4), "{late:?}");
+    assert!(late.stdout.contains("UNDECIDED"), "{late:?}");
+
+    let never = ["run", "partition-5", "--set", "expect.sometimes=[\"no_such_point\"]"];
+    let never = simulate(dir.path(), &never);
+    assert_eq!(never.code, Some(4), "{never:?}");
+    assert!(never.stdout.contains("never reached: no_such_point"), "{never:?}");
+}
+
+#[test]
+fn two_cases_are_compared_event_by_event() {
+    let dir = TempDir::new().unwrap();
+    for (seed, case) in [("1", "a.sim"), ("2", "b.sim")] {
+        let run = ["run", "partition-5", "--seed", seed, "--case", case, "--quiet"];
+        assert_eq!(simulate(dir.path(), &run).code, Some(0));
+    }
+    let same = simulate(dir.path(), &["diff", "a.sim", "a.sim"]);
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert!(same.stdout.contains("the same run, bit for bit"), "{same:?}");
+    let other = simulate(dir.path(), &["diff", "a.sim", "b.sim"]);
+    assert_eq!(other.code, Some(1), "{other:?}");
+    assert!(other.stdout.contains("differ first in event"), "{other:?}");
+}
+
+#[test]
+fn what_there_is_to_know_is_printed() {
+    let dir = TempDir::new().unwrap();
+    let list = simulate(dir.path(), &["list"]);
+    for name in ["split-brain", "partition-5", "swarm"] {
+        assert!(list.stdout.contains(name), "{name}: {}", list.stdout);
+    }
+    let file = simulate(dir.path(), &["list", "partition-5"]).stdout;
+    std::fs::write(dir.path().join("mine.toml"), file).unwrap();
+    assert_eq!(simulate(dir.path(), &["run", "mine.toml"]).code, Some(0), "it is a whole file");
+
+    let schema = json(&simulate(dir.path(), &["schema"]));
+    assert!(schema["properties"]["fault"].is_object(), "{schema}");
+    let rule = simulate(dir.path(), &["explain", "e1"]);
+    assert!(rule.stdout.starts_with("E1 membership-agree\n"), "{rule:?}");
+    let help = simulate(dir.path(), &["--help"]);
+    assert_eq!(help.code, Some(0), "{help:?}");
+    assert!(help.stdout.contains("Exit codes"), "{help:?}");
+}
+
+#[test]
+fn the_simulator_tests_itself() {
+    let dir = TempDir::new().unwrap();
+    let outcome = simulate(dir.path(), &["selftest"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.stdout.matches("ok   ").count(), 5, "{outcome:?}");
+}
