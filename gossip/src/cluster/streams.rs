@@ -1,5 +1,7 @@
 //! What goes by stream: joining, comparing everything, and sections too large for datagrams.
 
+mod deadlines;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -145,16 +147,6 @@ impl Cluster {
         true
     }
 
-    pub(super) fn accepted(&mut self, now: Moment, id: ConnId) {
-        let open = self.streams.conns.values();
-        let inbound = open.filter(|conn| matches!(conn.role, Role::Acceptor)).count();
-        if inbound >= INBOUND_MAX || self.is_stopped || self.membership.has_left() {
-            self.count("streams_refused");
-            return self.outputs.push_back(Output::Close(id));
-        }
-        self.streams.conns.insert(id, Conn::new(Role::Acceptor, now));
-    }
-
     pub(super) fn connected(&mut self, _now: Moment, id: ConnId) {
         let Some(conn) = self.streams.conns.get_mut(&id) else { return };
         let Role::Opener { purpose, .. } = conn.role else {
@@ -196,21 +188,6 @@ impl Cluster {
                 }
             }
             Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => {}
-        }
-    }
-
-    /// Ends streams that take too long.
-    pub(super) fn close_overdue(&mut self, now: Moment) {
-        let deadline = self.boot.timings.stream_deadline;
-        let conns = self.streams.conns.iter();
-        let overdue: Vec<ConnId> = conns
-            .filter(|(_, conn)| now.since(conn.started) > deadline)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in overdue {
-            self.count("streams_overdue");
-            self.outputs.push_back(Output::Close(id));
-            self.closed(now, id, false);
         }
     }
 
