@@ -11,8 +11,11 @@ mod film;
 mod heat;
 mod page;
 mod past;
+mod perfetto;
 mod scene;
+mod shiviz;
 mod story;
+mod svg;
 mod traffic;
 mod views;
 mod words;
@@ -21,6 +24,7 @@ pub use film::Film;
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::trace::Trace;
 
 /// The page of a run: one file of HTML with everything in it.
 ///
@@ -34,4 +38,25 @@ pub fn html(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
 #[must_use]
 pub fn headline(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
     story::headline(film, plan, outcome)
+}
+
+/// The space-time diagram and the heat map alone, as one SVG picture for reports. Clusters of more
+/// than 60 nodes get the heat map only.
+#[must_use]
+pub fn svg(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
+    svg::svg(film, plan, outcome)
+}
+
+/// A log with vector clocks that [ShiViz](https://bestchai.bitbucket.io/shiviz/) reads as it is.
+///
+/// For short runs of few nodes: every event carries a clock with an entry for each node.
+#[must_use]
+pub fn shiviz(plan: &Plan, trace: &Trace) -> String {
+    shiviz::log(plan, trace)
+}
+
+/// A trace in the JSON format that <https://ui.perfetto.dev> and Chrome open.
+#[must_use]
+pub fn perfetto(plan: &Plan, trace: &Trace) -> String {
+    perfetto::trace(plan, trace)
 }

@@ -86,8 +86,17 @@ pub(super) fn groups(plan: &Plan) -> Vec<(String, Vec<usize>)> {
         }
         return groups;
     }
-    let mut sides =
-        main_partition(plan).map_or_else(Vec::new, |(_, partition)| sides(partition, plan.nodes));
+    let mut causes: Vec<u32> = plan
+        .faults
+        .iter()
+        .filter(|timed| matches!(timed.fault, Fault::Partition(_)))
+        .map(|timed| timed.group)
+        .collect();
+    causes.sort_unstable();
+    causes.dedup();
+    // Of several partitions none deserves the order of lanes, unless lanes must be groups.
+    let main = main_partition(plan).filter(|_| causes.len() == 1 || plan.nodes > LANES_MAX);
+    let mut sides = main.map_or_else(Vec::new, |(_, partition)| sides(partition, plan.nodes));
     if sides.len() < 2 || sides.len() > GROUPS_MAX {
         sides = vec![(0..plan.nodes).collect()];
     }

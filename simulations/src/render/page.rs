@@ -8,6 +8,7 @@ use crate::render::film::Film;
 use crate::render::scene::Scene;
 use crate::render::story;
 use crate::render::words::{self, Class, time};
+use crate::rules;
 use crate::trace::{Record, What};
 
 const STYLE: &str = include_str!("assets/page.css");
@@ -262,9 +263,15 @@ fn how() -> Markup {
     }
 }
 
+/// Kinds of messages listed by name; the rest is small.
+const KINDS_MAX: usize = 7;
+
 fn traffic(film: &Film) -> Markup {
     let mut kinds: Vec<_> = film.traffic.kinds.iter().collect();
     kinds.sort_by_key(|(name, (_, bytes))| (std::cmp::Reverse(*bytes), **name));
+    let rest: Vec<_> = kinds.drain(KINDS_MAX.min(kinds.len())..).collect();
+    let sum = |pick: fn(&(u64, u64)) -> u64| rest.iter().map(|(_, sums)| pick(sums)).sum::<u64>();
+    let (rest_number, rest_bytes) = (sum(|it| it.0), sum(|it| it.1));
     html! {
         @if !kinds.is_empty() {
             section {
@@ -279,6 +286,13 @@ fn traffic(film: &Film) -> Markup {
                                 td { (name) }
                                 td class="n" { (words::count(*number)) }
                                 td class="n" { (words::count(*bytes)) }
+                            }
+                        }
+                        @if rest_number > 0 {
+                            tr {
+                                td { "others" }
+                                td class="n" { (words::count(rest_number)) }
+                                td class="n" { (words::count(rest_bytes)) }
                             }
                         }
                         @for (reason, number) in &film.traffic.reasons {
@@ -313,13 +327,13 @@ fn broken(film: &Film, violation: &Violation) -> Markup {
     html! {
         section class="wide broken-box" {
             h2 { "Rule " (violation.rule) ": " (violation.name.replace('-', " ")) }
-            p { (violation.what) }
-            p class="small" {
-                "At node " (violation.node) ", "
-                button type="button" class="jump" data-t=(violation.at.as_millis()) {
-                    (time(violation.at.as_nanos() as u64))
-                }
-                " " code { "grapevine simulate explain " (violation.rule) }
+            @if let Some(rule) = rules::all().find(|rule| rule.id == violation.rule) {
+                p { (rule.meaning) }
+            }
+            p { code { (violation.what) } }
+            p {
+                "At node " (violation.node) ", after " (time(violation.at.as_nanos() as u64)) ". "
+                button type="button" id="close" { "Show the moment" }
             }
             (two_views(film, violation, &fields))
             (why(film))

@@ -85,6 +85,14 @@ fn verdict(film: &Film, about: usize, from: u64, there: bool) -> Option<u64> {
     after.next().filter(|it| it.there == there).map(|it| it.t - from)
 }
 
+/// How long after `from` all agreed, or all of the core if the rest stays broken.
+pub(super) fn agreed_after(film: &Film, plan: &Plan, outcome: &Outcome, from: u64) -> Option<u64> {
+    match (&plan.core, outcome.stats.members_agreed) {
+        (Some(_), agreed) => agreed.map(|after| after.as_nanos() as u64),
+        (None, _) => film.views.agreed_from(from, film.end).map(|at| at - from),
+    }
+}
+
 /// Whether and when all agreed after `from`.
 pub(super) fn ending(
     film: &Film,
@@ -97,11 +105,7 @@ pub(super) fn ending(
         Some(core) => format!("{} of the healthy part", the_nodes(core)),
         None => format!("all {}", words::number(plan.nodes)),
     };
-    let after = match (&plan.core, outcome.stats.members_agreed) {
-        (Some(_), agreed) => agreed.map(|after| after.as_nanos() as u64),
-        (None, _) => film.views.agreed_from(from, film.end).map(|at| at - from),
-    };
-    match after {
+    match agreed_after(film, plan, outcome, from) {
         Some(0) => format!("When {since}, {who} agreed."),
         Some(after) => format!("{} after {since}, {who} agreed again.", sentence(&time(after))),
         None if film.end <= from => "The run ended before it was over.".into(),
@@ -146,13 +150,7 @@ pub(super) fn begin(plan: &Plan, deed: &Deed) -> String {
 fn cut(partition: &Partition, nodes: usize) -> String {
     let sides = cuts::sides(partition, nodes);
     match partition {
-        Partition::Split(_) if sides.len() == 2 => {
-            format!(
-                "{} and {} could not reach each other",
-                the_nodes(&sides[0]),
-                words::nodes(&sides[1])
-            )
-        }
+        Partition::Split(_) if sides.len() == 2 => two_sides(&sides[0], &sides[1]),
         Partition::Split(_) => {
             let sides: Vec<String> = sides.iter().map(|side| words::nodes(side)).collect();
             format!(
@@ -177,4 +175,22 @@ fn cut(partition: &Partition, nodes: usize) -> String {
         }
         Partition::Links(links) => format!("{} links were cut", words::number(links.len())),
     }
+}
+
+fn two_sides(one: &[usize], other: &[usize]) -> String {
+    let (first, second) = (words::nodes(one), words::nodes(other));
+    if !first.contains(' ') && !second.contains(' ') {
+        return format!("{} and {second} could not reach each other", the_nodes(one));
+    }
+    let others = if other.len() == 1 {
+        "other".to_owned()
+    } else {
+        format!("other {}", words::number(other.len()))
+    };
+    format!(
+        "{} nodes ({}) could not reach the {others} ({})",
+        words::number(one.len()),
+        first.replace(" and ", ", "),
+        second.replace(" and ", ", ")
+    )
 }

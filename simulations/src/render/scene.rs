@@ -247,7 +247,7 @@ fn coloured_views(film: &Film) -> (Vec<ViewName>, BTreeMap<u64, i64>) {
         codes.insert(print, SIGHT_FIRST + views.len() as i64);
         let members = film.views.members[&print].clone();
         let list: Vec<usize> = members.iter().map(|member| *member as usize).collect();
-        views.push(ViewName { text: words::nodes(&list), members });
+        views.push(ViewName { text: words::nodes(&list).replace(" and ", ", "), members });
     }
     (views, codes)
 }
@@ -293,7 +293,11 @@ fn bands(film: &Film, plan: &Plan, lanes: &[usize]) -> Vec<FaultBand> {
         }
         bands.push(FaultBand {
             c: class_of(plan, index).id(),
-            label: timed.label.clone(),
+            label: if gaps.is_empty() || timed.label.contains("partition") {
+                timed.label.clone()
+            } else {
+                format!("partition: {}", timed.label)
+            },
             text: words::sentence(&words::fault(timed, plan)),
             a: ms(from),
             b: ms(to),

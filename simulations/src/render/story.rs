@@ -81,16 +81,7 @@ pub(super) fn headline(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
             format!("{} nodes ran for {length} in peace. {agreed}", many(plan.nodes))
         }
         [deed] => past::deed(film, plan, outcome, deed),
-        [..] if deeds.len() <= 3 => {
-            let main = main_deed(&deeds);
-            let rest: Vec<String> = deeds
-                .iter()
-                .filter(|deed| *deed != main)
-                .map(|deed| past::short(plan, deed))
-                .collect();
-            let main = past::deed(film, plan, outcome, main);
-            format!("{main} Besides, {}.", words::join(&rest))
-        }
+        [..] if deeds.len() <= 3 => few(film, plan, outcome, &deeds),
         [..] => {
             let mut classes: Vec<Class> = deeds.iter().map(|deed| deed.class).collect();
             classes.sort_unstable();
@@ -105,6 +96,36 @@ pub(super) fn headline(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
             )
         }
     }
+}
+
+/// Two or three causes: a partition and what else happened, or one after the other.
+fn few(film: &Film, plan: &Plan, outcome: &Outcome, deeds: &[Deed]) -> String {
+    let main = main_deed(deeds);
+    let is_cut = main.class == Class::Cut;
+    let others = deeds.iter().filter(|deed| !is_cut || *deed != main);
+    let short: Vec<String> = others.map(|deed| past::short(plan, deed)).collect();
+    if is_cut {
+        let main = past::deed(film, plan, outcome, main);
+        return format!("{main} Besides, {}.", words::join(&short));
+    }
+    let gone = film
+        .views
+        .verdicts
+        .iter()
+        .filter(|verdict| !verdict.there)
+        .filter_map(|verdict| Some(verdict.t - since(film, verdict.about, verdict.t)?))
+        .max()
+        .map_or_else(String::new, |slowest| {
+            format!(" After {} at most nobody listed a node that was gone.", time(slowest))
+        });
+    let ending = past::ending(film, plan, outcome, last_end(film, deeds), "the last repair");
+    format!("{}.{gone} {ending}", sentence(&words::join(&short)))
+}
+
+/// When a node came or went the last time before `t`.
+fn since(film: &Film, about: usize, t: u64) -> Option<u64> {
+    let before = film.lives.get(about)?.iter().take_while(|(at, _, _)| *at <= t).last();
+    before.map(|(at, _, _)| *at)
 }
 
 /// A number at the beginning of a sentence.
@@ -144,10 +165,7 @@ pub(super) fn figures(
     let deeds = deeds(film, plan);
     if !deeds.is_empty() && outcome.violation.is_none() {
         let from = last_end(film, &deeds);
-        let after = stats
-            .members_agreed
-            .map(|after| after.as_nanos() as u64)
-            .or_else(|| film.views.agreed_from(from, film.end).map(|at| at - from));
+        let after = past::agreed_after(film, plan, outcome, from);
         figures.push((
             "from repair to agreement",
             after.map_or_else(|| "never".to_owned(), time),
@@ -162,7 +180,11 @@ pub(super) fn figures(
     if stats.idle_bytes > 0.0 {
         figures.push((
             "per node while idle",
-            format!("{:.0} B/s", stats.idle_bytes),
+            if stats.idle_bytes < 999.5 {
+                format!("{:.0} B/s", stats.idle_bytes)
+            } else {
+                format!("{:.1} kB/s", stats.idle_bytes / 1e3)
+            },
             "What the gossip costs when nothing happens, with headers and encryption counted.",
         ));
     }
@@ -212,28 +234,17 @@ pub(super) fn chapters(film: &Film, plan: &Plan, outcome: &Outcome) -> Vec<Chapt
         let class = deed.class.id();
         let text = past::begin(plan, deed);
         let lasts = deed.to > deed.from;
-        add(deed.from, class, text, false);
+        add(deed.from, class, text, deeds.len() > 8 && deed.class == Class::Other);
         if lasts && deed.to < film.end && deed.class != Class::Crash && deed.class != Class::Move {
             let text = if deed.class == Class::Cut {
                 "The links work again.".to_owned()
             } else {
                 format!("Over: {}.", deed.label)
             };
-            add(deed.to, class, text, film.healed == Some(deed.to));
+            add(deed.to, class, text, deeds.len() > 5 || film.healed == Some(deed.to));
         }
     }
-    for notice in film.noticed.iter().filter(|notice| !notice.is_spoiled) {
-        let Some(from) = film.spans[notice.fault].from else { continue };
-        for (side, at) in notice.sides.iter().zip(&notice.at) {
-            let Some(at) = at.filter(|at| *at > from) else { continue };
-            let text = format!(
-                "{} gave up whom they cannot reach, {} after the cut. They answer for themselves.",
-                words::the_nodes(side),
-                time(at - from)
-            );
-            add(at, "notice", text, false);
-        }
-    }
+    notices(film, &mut add);
     verdicts(film, plan, &mut add);
     if let Some(violation) = &outcome.violation {
         let t = violation.at.as_nanos() as u64;
@@ -246,8 +257,12 @@ pub(super) fn chapters(film: &Film, plan: &Plan, outcome: &Outcome) -> Vec<Chapt
     } else if let Some(last) = deeds.iter().map(|deed| deed.to).max() {
         let from = film.healed.unwrap_or(last);
         if let Some(at) = film.views.agreed_from(from, film.end) {
-            let again =
-                format!("Everyone sees everyone who runs, {} after the repair.", time(at - from));
+            let again = match at - from {
+                0 => "Everything is mended, and everyone sees everyone who runs.".to_owned(),
+                after => {
+                    format!("Everyone sees everyone who runs, {} after the repair.", time(after))
+                }
+            };
             add(at, "agree", again, false);
         }
     }
@@ -260,6 +275,22 @@ pub(super) fn chapters(film: &Film, plan: &Plan, outcome: &Outcome) -> Vec<Chapt
         chapters.remove(chapters.len() / 2);
     }
     chapters
+}
+
+/// When each side of a partition knew of it.
+fn notices(film: &Film, add: &mut impl FnMut(u64, &'static str, String, bool)) {
+    for notice in film.noticed.iter().filter(|notice| !notice.is_spoiled) {
+        let Some(from) = film.spans[notice.fault].from else { continue };
+        for (side, at) in notice.sides.iter().zip(&notice.at) {
+            let Some(at) = at.filter(|at| *at > from) else { continue };
+            let text = format!(
+                "{} gave up whom they cannot reach, {} after the cut. They answer for themselves.",
+                words::the_nodes(side),
+                time(at - from)
+            );
+            add(at, "notice", text, false);
+        }
+    }
 }
 
 /// When a node that ended, or came, was known to all.
@@ -277,9 +308,7 @@ fn verdicts(film: &Film, plan: &Plan, add: &mut impl FnMut(u64, &'static str, St
         .collect();
     let is_minor = touched.len() > 3;
     for verdict in film.views.verdicts.iter().filter(|verdict| touched.contains(&verdict.about)) {
-        let before =
-            film.lives[verdict.about].iter().take_while(|(t, _, _)| *t <= verdict.t).last();
-        let Some(&(since, _, _)) = before else { continue };
+        let Some(since) = since(film, verdict.about, verdict.t) else { continue };
         if since == 0 || since == verdict.t {
             continue;
         }

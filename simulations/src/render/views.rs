@@ -148,12 +148,14 @@ impl Views {
     /// A node changed its mind.
     pub(super) fn member(&mut self, t: u64, node: usize, about: usize, to: &str) {
         let code = match to {
-            "up" => 1,
+            // Renewed: it is back under a new name of its own.
+            "up" | "renewed" => 1,
             "left" => 2,
             "down" => 0,
             _ => return,
         };
-        if node >= self.nodes || about >= self.nodes || self.truth[node] == Truth::Down {
+        let is_known = node < self.nodes && about < self.nodes && node != about;
+        if !is_known || self.truth[node] == Truth::Down {
             return;
         }
         self.believe(node, about, code == 1);
@@ -187,7 +189,7 @@ impl Views {
                 to: u8::from(to == "up"),
             });
         }
-        self.open[node] = truth != Truth::Up || is_fresh;
+        self.open[node] = true;
         for seen_by in 0..self.nodes {
             self.look(t, seen_by);
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use feed::{Feed, split_brain};
 use grapevine_simulations::outcome::Violation;
-use grapevine_simulations::render::{Film, headline, html};
+use grapevine_simulations::render::{Film, headline, html, perfetto, shiviz, svg};
+use grapevine_simulations::scenario::Scenario;
+use grapevine_simulations::trace::Trace;
+use grapevine_simulations::world::World;
 
 fn page(feed: &Feed) -> String {
     let mut film = Film::new(&feed.plan);
@@ -107,4 +110,74 @@ fn the_data_of_the_page_are_json() {
     let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["n"], 5);
     assert_eq!(data["faults"][0]["gaps"], serde_json::json!([0, 0, 1, 0]));
+}
+
+#[test]
+fn every_scenario_that_comes_with_the_program_has_a_page() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/builtin");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the scenarios")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a text");
+        let scenario = Scenario::parse(&text, "scenario").expect("a scenario");
+        let plan = scenario.plan(1);
+        if plan.nodes > 100 {
+            continue;
+        }
+        let mut film = Film::new(&plan);
+        let outcome = World::new(&plan).run(Some(&mut film));
+        let page = html(&film, &plan, &outcome);
+        show(&format!("{}.html", plan.name), &page);
+        println!("{}: {} bytes: {}", plan.name, page.len(), headline(&film, &plan, &outcome));
+        assert!(page.len() <= 2 << 20, "{}: {} bytes", plan.name, page.len());
+    }
+}
+
+#[test]
+fn the_picture_alone_is_an_svg_in_which_names_are_text() {
+    let mut feed = split_brain(5, 3, 60, (20, 50));
+    feed.plan.faults[0].label = "a<b & c".into();
+    let mut film = Film::new(&feed.plan);
+    let outcome = feed.play(&mut film);
+    let picture = svg(&film, &feed.plan, &outcome);
+    show("split.svg", &picture);
+    assert!(picture.contains("a&lt;b &amp; c") && !picture.contains("a<b"));
+    assert!(picture.contains(">lists 0\u{2013}2<") && picture.contains(">lists 3\u{2013}4<"));
+    let open = picture.matches("<rect").count() + picture.matches("<path").count();
+    assert_eq!(picture.matches("/>").count(), open, "every shape is closed");
+    assert_eq!(picture.matches("<text").count(), picture.matches("</text>").count());
+}
+
+#[test]
+fn other_programs_get_every_message_that_arrived() {
+    let feed = split_brain(3, 1, 5, (2, 4));
+    let mut trace = Trace::default();
+    feed.play(&mut trace);
+    let arrived = |kind: &str| -> usize {
+        let has = |record: &&grapevine_simulations::trace::Record| {
+            serde_json::to_value(record).expect("JSON")["k"] == kind
+        };
+        trace.records.iter().filter(has).count()
+    };
+    let opened: serde_json::Value =
+        serde_json::from_str(&perfetto(&feed.plan, &trace)).expect("JSON");
+    let events = opened["traceEvents"].as_array().expect("a list");
+    let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
+    assert!(arrived("recv") > 50);
+    assert_eq!((of("s"), of("f")), (arrived("recv"), arrived("recv")));
+
+    let log = shiviz(&feed.plan, &trace);
+    let received = log.lines().filter(|line| line.contains(" receives ")).count();
+    assert_eq!(received, arrived("recv"));
+    let mut own = [0_u64; 3];
+    for line in log.lines().filter(|line| line.starts_with("node-")) {
+        let (host, clock) = line.split_once(' ').expect("host and clock");
+        let clock: serde_json::Value = serde_json::from_str(clock).expect("a clock");
+        let node: usize = host["node-".len()..].parse().expect("a number");
+        own[node] += 1;
+        assert_eq!(clock[host], own[node], "clocks of a node have no gaps");
+    }
 }

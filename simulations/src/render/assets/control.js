@@ -15,7 +15,7 @@ function draw() {
   svg.setAttribute('viewBox', `0 0 ${L.width} ${L.height}`);
   svg.setAttribute('width', L.width); svg.setAttribute('height', L.height);
   const [behind, labels] = drawFaults();
-  const broken = D.broken && seen(D.broken.t, D.broken.t) ? `<g class="broken"><path d="M${num(x(D.broken.t))} ${L.faultTop}V${L.axisBottom - 8}"/><text x="${num(x(D.broken.t) - 6)}" y="${L.laneTop + 2}" text-anchor="end">${esc(D.broken.rule)} breaks</text>` +
+  const broken = D.broken && seen(D.broken.t, D.broken.t) ? `<g class="broken"><path d="M${num(x(D.broken.t))} ${L.faultTop}V${L.axisBottom - 8}"/><text x="${num(x(D.broken.t) - 6)}" y="${L.laneTop + L.laneHeight + 12}" text-anchor="end">${esc(D.broken.rule)} breaks here</text>` +
     (D.grouped || !L.lanes.length ? '' : `<circle cx="${num(x(D.broken.t))}" cy="${laneY(rowOf[D.broken.node])}" r="${L.bar * 0.8}"/>`) + '</g>' : '';
   svg.innerHTML = DEFS + `<g>${(D.faults.length ? `<text class="heading" x="${L.left}" y="12">What was done to them</text>` : '')}</g>` + drawAxes() + behind + `<g>${drawMessages()}</g>` + drawLanes() + labels + drawHeatFrame() + drawCurves() + broken + '<g id="needle"></g>';
   paintHeat(canvas);
@@ -200,5 +200,8 @@ new ResizeObserver(() => { if (plots.clientWidth !== width) later(); }).observe(
 
 // Begin in the middle of the most telling moment: after the first thing that was noticed.
 const told = D.chapters.find(chapter => chapter.c === 'broken') || D.chapters.find(chapter => chapter.c === 'notice') || D.chapters[Math.floor(D.chapters.length / 2)];
+const close = $('close');
+if (close && D.broken) close.addEventListener('click', () => { stop(); moveTo(D.broken.t); show(D.broken.t - 1500, D.broken.t + 100); plots.scrollIntoView({ block: 'center' }); });
+
 draw();
 moveTo(told ? told.t + (told.c === 'broken' ? 0 : Math.min(1500, D.end / 40)) : D.end / 2);

@@ -68,6 +68,8 @@ const runList = nodes => {
   return parts.length > 1 ? parts.slice(0, -1).join(', ') + ' and ' + parts[parts.length - 1] : parts[0] || 'nobody';
 };
 const theNodes = nodes => (nodes.length === 1 ? 'Node ' : 'Nodes ') + runList(nodes);
+const brief = ms => ms < 1000 ? Math.round(ms) + ' ms' : ms < 120000 ? +(ms / 1000).toFixed(1) + ' s' : +(ms / 60000).toFixed(1) + ' min';
+const isActive = (fault, t) => fault.a <= t && (t < fault.b || fault.b >= D.end);
 const clock = (t, digits = 1) => {
   const s = t / 1000;
   if (D.end < 180000) return s.toFixed(digits) + ' s';

@@ -28,7 +28,7 @@ function layout(width) {
   const lanes = D.grouped ? (n > 400 && D.groups.length < 2 ? [] : D.groups) : D.order.map(node => ({ label: '' + node, nodes: [node] }));
   const pitch = D.grouped ? 66 : n <= 6 ? (narrow ? 42 : 50) : n <= 12 ? 36 : n <= 24 ? 24 : 14;
   const longest = Math.max(...lanes.map(lane => lane.label.length), 1);
-  const left = D.grouped ? clamp(longest * 6.2 + 12, 44, narrow ? 60 : 130) : narrow ? 40 : 62;
+  const left = D.grouped ? clamp(longest * 6.6 + 16, narrow ? 62 : 78, narrow ? 62 : 130) : narrow ? 44 : 62;
   const right = narrow ? 6 : 14;
   const rowHeight = faultRows > 8 ? 7 : faultRows > 4 ? 16 : 21;
   const shownRows = Math.min(faultRows, 40);
@@ -40,8 +40,7 @@ function layout(width) {
   L.bar = D.grouped ? pitch - 18 : Math.min(16, Math.max(6, pitch * 0.38));
   if (lanes.length) y += 40; else y += 20;
   L.heatTop = y;
-  L.rows = Math.min(n, 400);
-  L.rowPx = n <= 12 ? 16 : n <= 24 ? 11 : n <= 60 ? 6 : n <= 130 ? 3 : 400 / n;
+    L.rowPx = n <= 12 ? 16 : n <= 24 ? 11 : n <= 60 ? 6 : n <= 110 ? 2.4 : 264 / n;
   L.heatHeight = Math.round(n * L.rowPx); y += L.heatHeight + 40;
   L.curves = ['agreement', 'members', 'bytes'].map(key => { const top = y; y += (narrow ? 58 : 64) + 34; return { key, top, height: narrow ? 58 : 64 }; });
   L.axisBottom = y - 28; L.height = y - 4;
@@ -72,7 +71,7 @@ function drawAxes() {
 
 function drawFaults() {
   let behind = '', labels = '';
-  const busy = [];
+  const busy = {};
   for (const fault of D.faults) {
     if (!seen(fault.a, fault.b)) continue;
     const [from, width] = span(fault.a, fault.b), lasts = fault.b > fault.a;
@@ -80,10 +79,11 @@ function drawFaults() {
     const w = Math.max(width, lasts ? 2 : 3);
     labels += `<g class="fault ${fault.c}"><title>${esc(fault.text)} (${clock(fault.a)}${lasts ? ' to ' + clock(fault.b) : ''})</title><rect x="${num(from)}" y="${y}" width="${num(w)}" height="${h}" rx="3"/>`;
     if (L.rowHeight > 12) {
-      const room = fault.label.length * 6.4 + 10, key = fault.row + ':';
+      const long = fault.label + (lasts ? ' \u00b7 ' + brief(fault.b - fault.a) : ''), key = 'row' + fault.row;
+      const text = width > long.length * 6.6 + 12 ? long : fault.label, room = text.length * 6.4 + 10;
       const inside = width > room, xText = inside ? from + 7 : from + w + 5;
       if (inside || xText + room < L.left + L.inner && !(busy[key] > xText)) {
-        labels += `<text class="${inside ? 'in' : 'out'}" x="${num(xText)}" y="${y + h / 2 + 4}">${esc(fault.label)}</text>`;
+        labels += `<text class="${inside ? 'in' : 'out'}" x="${num(xText)}" y="${y + h / 2 + 4}">${esc(text)}</text>`;
         busy[key] = xText + room;
       }
     }
@@ -133,13 +133,38 @@ function drawBundles(skip) {
       if (gone) lost[gone > 3 ? 1 : 0] += `M${px} ${num(ya + down * off)}L${px} ${num(ya + down * (off + Math.min(Math.abs(yb - ya) * 0.4, 16)))}`;
     }
   });
-  return levels.map((d, level) => d && `<path class="thread t${level}" d="${d}"/>`).join('') + lost.map((d, level) => d && `<path class="lost l${level}" d="${d}"/>`).join('');
+  // Where many pairs share a gap, each thread is fainter.
+  const faint = perNode ? clamp(26 / pairs.length, 0.3, 1) : 1;
+  return `<g opacity="${faint}">` + levels.map((d, level) => d && `<path class="thread t${level}" d="${d}"/>`).join('') + '</g>' + lost.map((d, level) => d && `<path class="lost l${level}" d="${d}"/>`).join('');
+}
+
+// Where a message that was cut off ends: at the first hatched gap on its way.
+function tearY(from, to, t) {
+  const step = to > from ? 1 : -1;
+  for (let row = from; row !== to; row += step) {
+    const gap = step > 0 ? row : row - 1;
+    const torn = D.faults.some(fault => isActive(fault, t) && (fault.gaps[gap] === 1 || fault.gaps[gap] === (step > 0 ? 2 : 3)));
+    if (torn) return laneY(gap) + L.pitch / 2;
+  }
+  return null;
 }
 
 // Windows in which single messages are known.
 const windows = D.windows ? segments(D.windows).map(it => ({ a: it.a, b: it.k })) : [{ a: 0, b: D.end }];
 const ARROWS_MAX = 1600;
 let arrows = [];
+
+// Messages that led to a broken rule show at every zoom.
+function drawCauses() {
+  let d = '';
+  const scale = L.inner / (view.b - view.a);
+  for (const i of msgs.cone) {
+    const xa = x(sent[i]), ya = laneY(rowOf[msgs.from[i]]), yb = laneY(rowOf[msgs.to[i]]);
+    if (xa < L.left || xa > L.left + L.inner || view.b - sent[i] > 5000) continue;
+    d += `M${num(xa)} ${num(ya)}L${num(xa + msgs.took[i] / 1000 * scale)} ${num(yb)}`;
+  }
+  return d && `<path class="arrow cause" d="${d}"/>`;
+}
 
 function drawMessages() {
   arrows = [];
@@ -148,18 +173,20 @@ function drawMessages() {
   const covered = windows.some(it => seen(it.a, it.b));
   const density = (last - first + 1) / L.inner;
   const fine = covered && last - first < ARROWS_MAX && (density < 0.35 || view.b - view.a < 2500);
-  if (!fine) return drawBundles();
+  if (!fine) return drawBundles() + drawCauses();
   const within = t => windows.some(it => t >= it.a && t <= it.b);
-  let plain = '', gossip = '', cause = '', lost = '', heads = '', crosses = '';
+  let plain = '', gossip = '', cause = '', lost = '', heads = '', crosses = '', starts = '';
   const scale = L.inner / (view.b - view.a);
   for (let i = first; i <= last; i++) {
     const xa = x(sent[i]), ya0 = laneY(rowOf[msgs.from[i]]), yb0 = laneY(rowOf[msgs.to[i]]);
     const down = yb0 > ya0 ? 1 : -1, ya = ya0 + down * L.bar / 2, yb = yb0 - down * L.bar / 2;
     let xb = xa + msgs.took[i] / 1000 * scale;
     const fate = msgs.fate[i];
+    if (xa >= L.left) starts += `M${num(xa)} ${num(ya)}h0`;
     if (xb < L.left || xa > L.left + L.inner || xa < L.left - 400) continue;
     if (fate) {
-      const share = 0.42, xe = xa + Math.min((xb - xa) * share, 24), ye = ya + (yb - ya) * share;
+      const torn = tearY(rowOf[msgs.from[i]], rowOf[msgs.to[i]], sent[i]), ye = torn === null ? ya + (yb - ya) * 0.42 : torn;
+      const xe = xa + Math.min((xb - xa) * 0.42, 24);
       lost += `M${num(xa)} ${num(ya)}L${num(xe)} ${num(ye)}`;
       crosses += `M${num(xe - 3)} ${num(ye - 3)}l6 6m0 -6l-6 6`;
       arrows.push({ i, xa, ya, xb: xe, yb: ye });
@@ -172,7 +199,7 @@ function drawMessages() {
     arrows.push({ i, xa, ya, xb, yb });
   }
   return (D.windows ? drawBundles(within) : '') +
-    `<path class="arrow gossip" d="${gossip}"/><path class="arrow probe" d="${plain}"/><path class="head" d="${heads}"/><path class="arrow cause" d="${cause}"/><path class="arrow gone" d="${lost}"/><path class="arrow gone" d="${crosses}"/>`;
+    `<path class="arrow gossip" d="${gossip}"/><path class="arrow probe" d="${plain}"/><path class="start" d="${starts}"/><path class="head" d="${heads}"/><path class="arrow cause" d="${cause}"/><path class="arrow gone" d="${lost}"/><path class="arrow gone" d="${crosses}"/>`;
 }
 
 function drawLanes() {

@@ -5,7 +5,7 @@ const depth = (value, most) => value ? 0.28 + 0.72 * Math.log1p(value) / Math.lo
 
 // Rows of the picture: each the worst of the nodes that share it.
 const pooled = (() => {
-  const rows = Math.min(D.n, 400), cols = heat.cols;
+  const rows = Math.min(D.n, 264), cols = heat.cols;
   const pool = plane => Array.from({ length: rows }, (_, row) => {
     const from = Math.floor(row * D.n / rows), to = Math.max(Math.floor((row + 1) * D.n / rows), from + 1);
     if (to - from === 1) return plane[D.order[from]];
@@ -49,34 +49,35 @@ function paintHeat(canvas) {
 function drawHeatFrame() {
   let out = `<rect class="frame" x="${L.left}" y="${L.heatTop}" width="${L.inner}" height="${L.heatHeight}"/>`;
   const wide = L.rowPx >= 11;
-  if (wide) D.order.forEach((node, row) => { out += `<text class="sub" x="${L.left - 10}" y="${num(L.heatTop + (row + 0.5) * L.rowPx + 3.5)}" text-anchor="end">${node}</text>`; });
+  if (wide) D.order.forEach((node, row) => { out += `<text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${num(L.heatTop + (row + 0.5) * L.rowPx + 3.5)}" text-anchor="end">${node}</text>`; });
   else {
     let row = 0;
     for (const group of D.groups) {
       const y = L.heatTop + row * L.rowPx;
       if (row) out += `<path class="rule" d="M${L.left - 6} ${num(y)}H${L.left + L.inner}"/>`;
-      out += `<text class="sub" x="${L.left - 10}" y="${num(y + group.nodes.length * L.rowPx / 2 + 4)}" text-anchor="end">${esc(L.narrow ? group.label.slice(0, 6) : group.label)}</text>`;
+      out += `<text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${num(y + group.nodes.length * L.rowPx / 2 + 4)}" text-anchor="end">${esc(L.narrow ? group.label.slice(0, 6) : group.label)}</text>`;
       row += group.nodes.length;
     }
   }
-  return out + heading(L.heatTop - 12, 'What each node has wrong', 'producers it misses', 'missing', 'producers it lists that are gone', 'phantom');
+  return out + heading(L.heatTop - 12, 'What each node has wrong', '', [['producers it misses', 'missing'], ['producers it lists that are gone', 'phantom']]);
 }
 
-// A heading; two coloured words where they fit.
-function heading(y, text, one, oneClass, two, twoClass) {
-  let out = `<text class="heading" x="${L.left}" y="${y}">${text}</text>`;
-  if (one && !L.narrow) {
-    const at = L.left + text.length * 7.4 + 18;
-    out += `<rect class="key ${oneClass}" x="${at}" y="${y - 9}" width="10" height="10" rx="2"/><text class="sub" x="${at + 15}" y="${y}">${one}</text>`;
-    const then = at + one.length * 6 + 34;
-    out += `<rect class="key ${twoClass}" x="${then}" y="${y - 9}" width="10" height="10" rx="2"/><text class="sub" x="${then + 15}" y="${y}">${two}</text>`;
+// A heading, what it means, and two coloured words where they fit.
+function heading(y, text, note, keys = []) {
+  let out = `<text class="heading" x="${L.left}" y="${y}">${text}<tspan class="sub" dx="9">${note}</tspan></text>`;
+  if (L.narrow) return out;
+  let at = L.left + L.inner;
+  for (const [word, kind] of [...keys].reverse()) {
+    at -= word.length * 5.9 + 16;
+    out += `<rect class="key ${kind}" x="${num(at)}" y="${y - 9}" width="10" height="10" rx="2"/><text class="sub" x="${num(at + 15)}" y="${y}">${word}</text>`;
+    at -= 18;
   }
   return out;
 }
 
 const human = v => v >= 1e6 ? num(v / 1e6) + ' MB' : v >= 1e3 ? num(v / 1e3) + ' kB' : v + ' B';
 // A round number at or above the most that a curve reaches.
-const roundUp = v => { const unit = 10 ** Math.floor(Math.log10(Math.max(v, 1))); return [1, 2, 5, 10].map(m => m * unit).find(r => r >= v); };
+const roundUp = v => { const unit = 10 ** Math.floor(Math.log10(Math.max(v, 1))); return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map(m => m * unit).find(r => r >= v); };
 const curveMax = { agreement: 1000, members: D.n, bytes: roundUp(heat.bytes.reduce((a, b) => Math.max(a, b), 1)) };
 const CURVES = {
   agreement: { name: 'Agreement', note: 'how many beliefs about others are right', top: '100 %', now: c => num(heat.agreement[c] / 10) + ' %' },
@@ -102,8 +103,8 @@ function drawCurves() {
   let out = '';
   for (const curve of L.curves) {
     const what = CURVES[curve.key], bottom = curve.top + curve.height;
-    out += heading(curve.top - 10, what.name) + `<text class="sub" x="${L.left + what.name.length * 7.4 + 14}" y="${curve.top - 10}">${what.note}</text>`;
-    out += `<path class="rule" d="M${L.left} ${bottom}H${L.left + L.inner}"/><path class="rule faint" d="M${L.left} ${curve.top}H${L.left + L.inner}"/><text class="sub" x="${L.left - 10}" y="${curve.top + 4}" text-anchor="end">${what.top}</text><text class="sub" x="${L.left - 10}" y="${bottom}" text-anchor="end">0</text>`;
+    out += heading(curve.top - 10, what.name, what.note);
+    out += `<path class="rule" d="M${L.left} ${bottom}H${L.left + L.inner}"/><path class="rule faint" d="M${L.left} ${curve.top}H${L.left + L.inner}"/><text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${curve.top + 4}" text-anchor="end">${what.top}</text><text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${bottom}" text-anchor="end">0</text>`;
     if (!heat.cols) continue;
     if (curve.key === 'members') {
       if (D.n > 200) members.forEach((line, i) => { out += `<path class="line spread${i}" d="${stepPath(line, D.n, curve)}"/>`; });

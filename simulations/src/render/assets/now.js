@@ -1,12 +1,12 @@
 // What everyone believes at the cursor: a ring of nodes, and sentences.
 function unreachable(node, t) {
   const out = [];
-  for (const fault of D.faults) if (fault.a <= t && t < fault.b && fault.blocked.length && fault.blocked[node]) out.push(fault.blocked[node]);
+  for (const fault of D.faults) if (isActive(fault, t) && fault.blocked.length && fault.blocked[node]) out.push(fault.blocked[node]);
   return out;
 }
 
 const cutAt = t => {
-  const active = D.faults.filter(fault => fault.a <= t && t < fault.b && fault.blocked.length);
+  const active = D.faults.filter(fault => isActive(fault, t) && fault.blocked.length);
   const sets = active.map(fault => fault.blocked.map(text => {
     const set = new Set();
     (text.match(/\d+(\u2013\d+)?/g) || []).forEach(part => { const [a, b] = part.split('\u2013').map(Number); for (let i = a; i <= (b ?? a); i++) set.add(i); });
@@ -32,7 +32,7 @@ function ring(t, state) {
     const [px, py] = spot(node), life = lifeAt(node, t), k = life && life.k === 3 ? 'paused' : sightClass(sightAt(node, t));
     dots += `<g class="dot ${k}"><circle cx="${num(px)}" cy="${num(py)}" r="${dot}"/>` + (dot > 8 ? `<text x="${num(px)}" y="${num(py + 4)}" text-anchor="middle">${node}</text>` : '') + '</g>';
   }
-  return `<svg viewBox="0 0 ${size} ${size}" class="ring" role="img" aria-label="Who lists whom">${lines}${dots}</svg>`;
+  return `<svg viewBox="0 0 ${size} ${size}" class="ring" role="img" aria-label="Who lists whom">${lines}${dots}</svg><p class="small">A line: both list each other. Dotted: listed, yet out of reach. Dashed: only one lists the other.</p>`;
 }
 
 // Rows see columns.
@@ -73,7 +73,7 @@ function sentences(t, state) {
     if (down.length) text += `, ${one ? 'holds' : 'hold'} ${runList(down)} for down`;
     if (left.length) text += `, ${one ? 'knows' : 'know'} that ${runList(left)} left`;
     const far = [...new Set(nodes.flatMap(node => unreachable(node, t)))];
-    if (far.length === 1) text += `. <span class="cut">Cannot reach ${far[0]}.</span>`; else { text += '.'; if (far.length) text += ' <span class="cut">Cut off from some.</span>'; }
+    if (far.length === 1) text += `. <span class="cut">Cannot reach ${far[0]}.</span>`; else { text += '.'; if (far.length > 1) text += ' <span class="cut">They cannot all reach each other, and have not noticed yet.</span>'; }
     const misses = Math.max(...nodes.map(node => missing[node][c])), ghosts = Math.max(...nodes.map(node => phantom[node][c]));
     if (misses) text += ` <span class="missing">Misses ${misses} producer${misses > 1 ? 's' : ''}.</span>`;
     if (ghosts) text += ` <span class="phantom">Lists ${ghosts} that ${ghosts > 1 ? 'are' : 'is'} gone.</span>`;
@@ -96,7 +96,7 @@ function tally(t) {
 function drawNow() {
   const t = cursor, c = columnAt(t);
   $('clock').textContent = clock(t, 1);
-  const active = D.faults.filter(fault => fault.a <= t && t < fault.b);
+  const active = D.faults.filter(fault => isActive(fault, t));
   $('active').innerHTML = active.length ? active.slice(0, 4).map(fault => `<li class="${fault.c}">${esc(fault.text)}</li>`).join('') + (active.length > 4 ? `<li>and ${active.length - 4} more</li>` : '') : '<li class="calm">No fault right now.</li>';
   $('share').textContent = heat.cols ? Math.floor(heat.agreement[c] / 10) + ' %' : '';
   const state = beliefs && beliefs(t);
