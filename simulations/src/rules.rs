@@ -15,7 +15,7 @@ pub struct Rule {
 
 /// All rules, in the order to show them in.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    AROUND_A_RUN.iter()
+    crate::oracle::rules().chain(AROUND_A_RUN)
 }
 
 /// Rules that the oracle does not watch: promises of scenarios, and what is checked around a run.

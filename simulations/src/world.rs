@@ -12,7 +12,6 @@
 mod clock;
 mod faults;
 mod hooks;
-mod judge;
 mod lives;
 mod node;
 mod outputs;
@@ -33,11 +32,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::luck::Domain;
 use crate::network::Network;
+use crate::oracle::Oracle;
 use crate::outcome::{CHECKPOINT_EVENTS, Outcome, Stats, Violation};
 use crate::plan::Plan;
 use crate::trace::{Recorder, SAMPLE_PERIOD};
 
-use judge::Oracle;
 use node::{Arrival, Node};
 use outputs::Parcel;
 use queue::{Event, Queue, Slab};
@@ -386,7 +385,7 @@ impl<'r> World<'r> {
         self.after(LOOK_PERIOD, Event::Look);
         let now = self.moment();
         let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
-        self.oracle.look(&views, now)
+        self.oracle.look(&views, &self.network, now)
     }
 
     fn finish(&mut self) -> Result<(), Violation> {

@@ -88,14 +88,16 @@ impl World<'_> {
         node.cluster = Some(Cluster::new(boot, time));
         let (id, addr) = (node.id, node.addr);
         self.index_of_id.insert(id, index as u32);
-        self.oracle.started(index, id, addr, epoch, super::Moment(now));
+        if let Some(cluster) = node.cluster.as_mut() {
+            self.oracle.started(index, addr, cluster, super::Moment(now));
+        }
         self.link(Event::Booted { node: 0, life }.kind(), index, id.0 ^ epoch);
         self.record(Some(index), What::Life { to: "up", epoch });
         self.record(Some(index), What::Persist { epoch });
         self.make_initial(index);
         self.describe_node(index);
         let now = self.moment();
-        if let Some(cluster) = self.nodes[index].cluster.as_ref() {
+        if let Some(cluster) = self.nodes[index].cluster.as_mut() {
             self.oracle.wrote(index, cluster, now);
         }
         self.settle(index, Cause::Start)

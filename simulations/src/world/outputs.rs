@@ -61,7 +61,8 @@ impl World<'_> {
                 let addr = to.and_then(|to| self.nodes.get(to as usize)).map(|node| node.addr);
                 if let Some(addr) = addr {
                     let now = self.moment();
-                    self.oracle.sent(from, addr, &bytes, true, now)?;
+                    let cluster = self.nodes[from].cluster.as_ref();
+                    self.oracle.sent(from, addr, &bytes, true, cluster, now)?;
                 }
                 self.count_bytes(from, bytes.len() + FRAME_OVERHEAD, true);
                 self.write(from, conn, bytes);
@@ -88,7 +89,8 @@ impl World<'_> {
 
     fn send(&mut self, from: usize, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Violation> {
         let now = self.moment();
-        self.oracle.sent(from, to, &bytes, false, now)?;
+        let cluster = self.nodes[from].cluster.as_ref();
+        self.oracle.sent(from, to, &bytes, false, cluster, now)?;
         self.stats.datagrams += 1;
         self.count_bytes(from, bytes.len() + DATAGRAM_OVERHEAD, false);
         self.messages += 1;

@@ -1,64 +1,50 @@
-//! The rules that are checked until [`crate::oracle`] does so: S1 to S5, S9, B1 and L1.
+//! Who is listed where, how soon, and at what cost.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use grapevine_gossip::NodeId;
+use grapevine_gossip::audit::Touched;
 use grapevine_gossip::cluster::{Cluster, ClusterEvent};
 use grapevine_gossip::message::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX};
 use grapevine_protocol::Moment;
 
-use super::{Cause, End, NodeView};
-use crate::first::oracle::{Oracle as Sections, Violation as First};
+use super::violation;
+use crate::network::Network;
 use crate::outcome::{Stats, Violation};
 use crate::plan::Plan;
+use crate::rules::Rule;
+use crate::world::{Cause, End, NodeView};
 
+/// The rules that this file watches.
+pub(super) const RULES: &[Rule] = &[];
+
+/// What everyone shows, and since when.
 #[derive(Debug)]
-pub(super) struct Oracle {
-    sections: Sections,
+pub(super) struct Views {
     healed_at: Option<Moment>,
     core: Option<Vec<usize>>,
     agreed_at: Option<Moment>,
-    /// Its checks cost too much in large clusters.
-    is_small: bool,
 }
 
-impl Oracle {
+impl Views {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self {
-            sections: Sections::default(),
-            healed_at: None,
-            core: plan.core.clone(),
-            agreed_at: None,
-            is_small: plan.nodes <= 12,
-        }
+        Self { healed_at: None, core: plan.core.clone(), agreed_at: None }
     }
 
-    pub(super) fn started(&mut self, _: usize, id: NodeId, _: SocketAddr, _: u64, _: Moment) {
-        self.sections.begin_life(id);
-    }
+    pub(super) fn started(&mut self, _: usize, _: SocketAddr, _: &Cluster, _: Moment) {}
 
-    pub(super) fn ended(&mut self, node: usize, _: Moment, _: End) {
-        self.sections.forget_beliefs(node);
-    }
+    pub(super) fn ended(&mut self, _: usize, _: Moment, _: End) {}
 
-    pub(super) fn wrote(&mut self, node: usize, cluster: &Cluster, _: Moment) {
-        drop(self.sections.record(node, cluster, true));
-    }
+    pub(super) fn wrote(&mut self, _: usize, _: &Cluster, _: Moment) {}
 
     pub(super) fn handled(
         &mut self,
-        node: usize,
-        cluster: &mut Cluster,
+        _: usize,
+        _: &Cluster,
+        _: &[Touched],
         _: Moment,
-        cause: Cause,
+        _: Cause,
     ) -> Result<(), Violation> {
-        if !self.is_small {
-            return Ok(());
-        }
-        let may_write = !matches!(cause, Cause::Frame | Cause::Stream);
-        self.sections.record(node, cluster, may_write).map_err(translated)?;
-        self.sections.check(node, cluster).map_err(translated)
+        Ok(())
     }
 
     pub(super) fn sent(
@@ -67,11 +53,12 @@ impl Oracle {
         _: SocketAddr,
         bytes: &[u8],
         is_stream: bool,
+        _: Option<&Cluster>,
         _: Moment,
     ) -> Result<(), Violation> {
         let most = if is_stream { FRAME_BYTES_MAX } else { DATAGRAM_BYTES_MAX };
         if bytes.len() > most {
-            return Err(violation("B1", node, format!("bytes={}", bytes.len())));
+            return Err(violation("B1", "too-large", node, format!("bytes={}", bytes.len())));
         }
         Ok(())
     }
@@ -86,7 +73,12 @@ impl Oracle {
         self.healed_at = Some(now);
     }
 
-    pub(super) fn look(&mut self, nodes: &[NodeView<'_>], now: Moment) -> Result<(), Violation> {
+    pub(super) fn look(
+        &mut self,
+        nodes: &[NodeView<'_>],
+        _: &Network,
+        now: Moment,
+    ) -> Result<(), Violation> {
         if self.healed_at.is_some() {
             match self.disagreement(nodes) {
                 None => self.agreed_at = self.agreed_at.or(Some(now)),
@@ -114,7 +106,7 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let Some(healed_at) = self.healed_at else { return Ok(()) };
         if let Some((node, what)) = self.disagreement(nodes) {
-            return Err(violation("L1", node, what));
+            return Err(violation("L1", "disagreement", node, what));
         }
         let after = self.agreed_at.map(|at| at.since(healed_at));
         (stats.members_agreed, stats.lookups_agreed) = (after, after);
@@ -144,13 +136,4 @@ impl Oracle {
         }
         None
     }
-}
-
-fn violation(rule: &str, node: usize, what: String) -> Violation {
-    let name = "broken".to_owned();
-    Violation { rule: rule.to_owned(), name, node, what, at: Duration::ZERO, event: 0 }
-}
-
-fn translated(first: First) -> Violation {
-    violation(first.rule, first.node, first.what)
 }

@@ -1,0 +1,157 @@
+//! What is really so, and the rules that what nodes believe must keep.
+//!
+//! The world tells the oracle everything it does and, after every input, lets it look at the core
+//! that was called. Rules about one section are checked on the keys that were touched, rules about
+//! everyone each [`LOOK_PERIOD`](crate::world::LOOK_PERIOD).
+
+mod sections;
+mod views;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use grapevine_gossip::cluster::{Cluster, ClusterEvent};
+use grapevine_protocol::Moment;
+
+use crate::network::Network;
+use crate::outcome::{Stats, Violation};
+use crate::plan::Plan;
+use crate::rules::Rule;
+use crate::world::{Cause, End, NodeView};
+
+use sections::Sections;
+use views::Views;
+
+/// Everything that watches a run.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    sections: Sections,
+    views: Views,
+}
+
+impl Oracle {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self { sections: Sections::new(plan), views: Views::new(plan) }
+    }
+
+    /// A process began to talk. Nothing has been written in it yet.
+    pub(crate) fn started(
+        &mut self,
+        node: usize,
+        addr: SocketAddr,
+        cluster: &mut Cluster,
+        now: Moment,
+    ) {
+        cluster.begin_audit();
+        self.sections.started(node, cluster, now);
+        self.views.started(node, addr, cluster, now);
+    }
+
+    /// A process ended.
+    pub(crate) fn ended(&mut self, node: usize, now: Moment, how: End) {
+        self.sections.ended(node, how);
+        self.views.ended(node, now, how);
+    }
+
+    /// The node's nsqd, a foreign producer or somebody at its HTTP API did something; what it wrote
+    /// is now the truth.
+    pub(crate) fn wrote(&mut self, node: usize, cluster: &mut Cluster, now: Moment) {
+        self.sections.wrote(node, cluster, now);
+        self.views.wrote(node, cluster, now);
+    }
+
+    /// A core was called: are its beliefs allowed?
+    pub(crate) fn handled(
+        &mut self,
+        node: usize,
+        cluster: &mut Cluster,
+        now: Moment,
+        cause: Cause,
+    ) -> Result<(), Violation> {
+        let touched = cluster.take_touched();
+        self.sections.handled(node, cluster, &touched, now, cause)?;
+        self.views.handled(node, cluster, &touched, now, cause)
+    }
+
+    /// A core sends a datagram, or a frame on a stream.
+    pub(crate) fn sent(
+        &mut self,
+        node: usize,
+        to: SocketAddr,
+        bytes: &[u8],
+        is_stream: bool,
+        cluster: Option<&Cluster>,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.views.sent(node, to, bytes, is_stream, cluster, now)
+    }
+
+    /// A core said something to the rest of its node.
+    pub(crate) fn event(
+        &mut self,
+        node: usize,
+        event: &ClusterEvent,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.views.event(node, event, now)
+    }
+
+    /// A fault of the plan begins or ends.
+    pub(crate) fn fault(&mut self, index: usize, begins: bool, now: Moment) {
+        self.views.fault(index, begins, now);
+    }
+
+    /// Everything is mended.
+    pub(crate) fn healed(&mut self, now: Moment) {
+        self.views.healed(now);
+    }
+
+    /// Rules about everyone, each half second.
+    pub(crate) fn look(
+        &mut self,
+        nodes: &[NodeView<'_>],
+        network: &Network,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.views.look(nodes, network, now)
+    }
+
+    /// A client asked `node` for a topic.
+    pub(crate) fn lookup(
+        &mut self,
+        node: usize,
+        topic: &str,
+        cluster: &Cluster,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.views.lookup(node, topic, cluster, now)
+    }
+
+    /// The run is over.
+    pub(crate) fn finish(
+        &mut self,
+        nodes: &[NodeView<'_>],
+        now: Moment,
+        stats: &mut Stats,
+    ) -> Result<(), Violation> {
+        self.sections.finish(nodes)?;
+        self.views.finish(nodes, now, stats)
+    }
+}
+
+/// Every rule that the oracle watches, in the order to show them in.
+pub(crate) fn rules() -> impl Iterator<Item = &'static Rule> {
+    sections::RULES.iter().chain(views::RULES)
+}
+
+/// A broken rule; when and at which event is filled in by the world.
+pub(crate) fn violation(rule: &str, name: &str, node: usize, what: String) -> Violation {
+    Violation {
+        rule: rule.to_owned(),
+        name: name.to_owned(),
+        node,
+        what,
+        at: Duration::ZERO,
+        event: 0,
+    }
+}
