@@ -22,7 +22,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::catalogue::Catalogue;
-use crate::codec::encode;
+use crate::codec::encode_into;
 use crate::config::Timings;
 use crate::envelope::{Seal, Sender};
 use crate::identity::Identity;
@@ -365,9 +365,7 @@ impl Cluster {
     }
 
     fn send(&mut self, to: SocketAddr, message: &Message) {
-        let mut body = vec![KIND_MESSAGE];
-        body.extend_from_slice(&encode(message));
-        self.send_body(to, &body);
+        self.send_body(to, &body_of(message));
     }
 
     fn send_body(&mut self, to: SocketAddr, body: &[u8]) {
@@ -401,4 +399,11 @@ impl Cluster {
         members.truncate(picks);
         members
     }
+}
+
+/// A message as the body of a datagram.
+fn body_of(message: &Message) -> Vec<u8> {
+    let mut body = vec![KIND_MESSAGE];
+    encode_into(message, &mut body);
+    body
 }

@@ -17,6 +17,9 @@ const DATAGRAM_CLAIM_MAX: usize = 16 * 1024;
 /// The same for a stream frame of at most 64 KiB.
 const FRAME_CLAIM_MAX: usize = 1024 * 1024;
 
+/// Room that is made for an encoding at first: most messages fit.
+const ENCODED_BYTES_USUAL: usize = 256;
+
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -40,8 +43,19 @@ pub enum CodecError {
 ///
 /// Never for this crate's messages: they hold nothing bincode cannot encode.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, bincode::config::standard())
-        .expect("the messages of this crate hold only types that bincode encodes")
+    let mut bytes = Vec::with_capacity(ENCODED_BYTES_USUAL);
+    encode_into(value, &mut bytes);
+    bytes
+}
+
+/// Appends the encoding of `value` to `bytes`.
+///
+/// # Panics
+///
+/// Never, as [`encode`].
+pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
+        .expect("the messages of this crate hold only types that bincode encodes");
 }
 
 /// Decodes what a datagram carries.

@@ -22,7 +22,19 @@ const BUDGET_BYTES: u64 = 64 * 1024;
 struct Rumour {
     /// What the listeners are assumed to have.
     from: u64,
-    rounds: u32,
+    /// Members it has been sent to.
+    sends: u32,
+}
+
+/// A rumour as it is told in one round.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// Whose section it is about.
+    pub owner: NodeId,
+    /// The version the listeners are assumed to have.
+    pub from: u64,
+    /// How many of the round's listeners it is for, [`FANOUT`] at most.
+    pub listeners: usize,
 }
 
 /// Rumours by owner.
@@ -51,9 +63,9 @@ impl Spread {
     pub fn add(&mut self, owner: NodeId, from: u64, at: Moment) {
         // N19, class "a queue grows with what is in it".
         let slot = (owner, if mutant!(N19) { from } else { 0 });
-        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, rounds: 0 });
+        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, sends: 0 });
         rumour.from = rumour.from.min(from);
-        rumour.rounds = 0;
+        rumour.sends = 0;
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
@@ -62,25 +74,34 @@ impl Spread {
         self.next
     }
 
-    /// Rumours of this round, those told least often first, with the version they start from.
-    pub fn round(&self) -> Vec<(NodeId, u64)> {
-        let mut rumours: Vec<_> =
-            self.rumours.iter().map(|(&(owner, _), r)| (r.rounds, owner, r.from)).collect();
-        rumours.sort_unstable();
-        rumours.into_iter().map(|(_, owner, from)| (owner, from)).collect()
+    /// Rumours of this round in a cluster of `members`, those told least often first.
+    pub fn round(&self, members: usize) -> Vec<Told> {
+        let most = sends_max(members);
+        let mut rumours: Vec<_> = self
+            .rumours
+            .iter()
+            .map(|(&(owner, _), rumour)| {
+                let left = most.saturating_sub(rumour.sends).max(1) as usize;
+                (rumour.sends, Told { owner, from: rumour.from, listeners: left.min(FANOUT) })
+            })
+            .collect();
+        rumours.sort_unstable_by_key(|&(sends, told)| (sends, told.owner, told.from));
+        rumours.into_iter().map(|(_, told)| told).collect()
     }
 
     /// A round was sent to a cluster of `members`; the next is due after `period`.
     ///
-    /// A rumour ends after `ceil(1.5 ln(n + 1))` rounds.
-    pub fn sent(&mut self, told: &[NodeId], members: usize, now: Moment, period: Duration) {
-        let rounds_max = rounds_max(members);
-        for owner in told {
-            for (_, rumour) in self.rumours.range_mut((*owner, 0)..=(*owner, u64::MAX)) {
-                rumour.rounds += 1;
+    /// A rumour ends after `ceil(1.5 ln(n + 1))` sends: then one node in `n` misses it by luck, and
+    /// finds out by comparing digests.
+    pub fn sent(&mut self, told: &[Told], members: usize, now: Moment, period: Duration) {
+        let most = sends_max(members);
+        for told in told {
+            let of_owner = (told.owner, 0)..=(told.owner, u64::MAX);
+            for (_, rumour) in self.rumours.range_mut(of_owner) {
+                rumour.sends += told.listeners as u32;
             }
         }
-        self.rumours.retain(|_, rumour| rumour.rounds < rounds_max);
+        self.rumours.retain(|_, rumour| rumour.sends < most);
         self.next = (!self.rumours.is_empty()).then(|| now + period);
     }
 
@@ -117,12 +138,12 @@ impl Spread {
     }
 }
 
-fn rounds_max(members: usize) -> u32 {
+fn sends_max(members: usize) -> u32 {
     // N10, class "told once".
     if mutant!(N10) {
         return 1;
     }
-    let rounds = (1.5 * ((members + 1) as f64).ln()).ceil();
+    let sends = (1.5 * ((members + 1) as f64).ln()).ceil();
     // At most 1.5 ln(10,001), which is 14.
-    rounds.clamp(1.0, 64.0) as u32
+    sends.clamp(1.0, 64.0) as u32
 }

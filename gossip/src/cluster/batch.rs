@@ -23,13 +23,13 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Adds a delta unless it is too large for a datagram or there are enough datagrams.
-    pub(super) fn adds(&mut self, owner: NodeId, delta: &Delta) -> bool {
+    pub(super) fn adds(&mut self, owner: NodeId, delta: Delta) -> bool {
         let size = 48 + delta.ops.iter().map(Op::size).sum::<usize>();
         if size > delta_bytes_max() + 48 {
             return false;
         }
         let fits = |used: usize| used + size <= delta_bytes_max() + 48;
-        let owned = OwnedDelta { owner, delta: delta.clone() };
+        let owned = OwnedDelta { owner, delta };
         let has_room = self.datagrams.len() < DATAGRAMS_PER_ROUND_MAX;
         match self.datagrams.last_mut() {
             Some((used, deltas)) if fits(*used) => {

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use grapevine_protocol::Moment;
 
 use super::batch::{Batch, delta_bytes_max};
-use super::{Cluster, ClusterEvent};
+use super::{Cluster, ClusterEvent, body_of};
 use crate::NodeId;
-use crate::codec::{decode_datagram, encode};
-use crate::envelope::{OpenError, Sender};
+use crate::codec::decode_datagram;
+use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
     Ask, DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
@@ -16,10 +16,13 @@ use crate::message::{
 };
 use crate::repair::{BUCKETS_MAX, Buckets};
 use crate::section::{Applied, Delta, Snapshot};
-use crate::spread::FANOUT;
+use crate::spread::{FANOUT, Told};
 
 /// A difference of more writes than this goes by stream: about four datagrams.
 const DATAGRAM_OPS_MAX: usize = 4 * DELTA_OPS_MAX;
+
+/// Bytes of a datagram that are not its body, for the budget: IP, UDP, envelope and seal.
+const DATAGRAM_OVERHEAD: usize = 28 + HEADER_BYTES + 16;
 
 /// Pulls for one owner before a digest has to find the difference again.
 const PULL_TRIES_MAX: u32 = 4;
@@ -333,9 +336,8 @@ impl Cluster {
                 .flatten()
                 .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
-            match delta {
-                Some(delta) if batch.adds(owner, &delta) => {}
-                Some(_) | None => batch.heads.push(head),
+            if !delta.is_some_and(|delta| batch.adds(owner, delta)) {
+                batch.heads.push(head);
             }
         }
         for message in batch.messages() {
@@ -429,37 +431,51 @@ impl Cluster {
         if listeners.is_empty() || self.membership.has_left() {
             return self.spread.clear();
         }
-        let mut batch = Batch::default();
-        let mut told = Vec::new();
-        for (owner, from) in self.spread.round() {
-            if batch.is_full() {
-                break;
+        let members = self.membership.active().len() + 1;
+        let mut told = self.spread.round(members);
+        let mut bodies = self.pack(&mut told);
+        let mut packed = told.len();
+        for (at, listener) in listeners.iter().enumerate() {
+            // A rumour that is nearly over is not for all of them.
+            let mut rest: Vec<Told> =
+                told.iter().filter(|told| told.listeners > at).copied().collect();
+            if rest.len() < packed {
+                packed = rest.len();
+                bodies = self.pack(&mut rest);
             }
-            told.push(owner);
-            let Some(section) = self.catalogue.section(owner) else { continue };
-            if section.ver <= from {
-                continue;
-            }
-            let whole = section
-                .delta_since(from, DELTA_OPS_MAX, delta_bytes_max())
-                .filter(|delta| delta.to == section.ver);
-            let by_stream = section.ops_since(from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
-            let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream };
-            match whole {
-                Some(delta) if batch.adds(owner, &delta) => {}
-                Some(_) | None => batch.heads.push(head),
-            }
-        }
-        let messages = batch.messages();
-        let bytes: usize = messages.iter().map(|message| encode(message).len() + 70).sum();
-        if self.spread.spend(bytes * listeners.len(), now) {
-            for listener in listeners {
-                for message in &messages {
-                    self.send(listener.addr, message);
+            let bytes = bodies.iter().map(|body| body.len() + DATAGRAM_OVERHEAD).sum();
+            if self.spread.spend(bytes, now) {
+                for body in &bodies {
+                    self.send_body(listener.addr, body);
                 }
             }
         }
-        let members = self.membership.active().len() + 1;
         self.spread.sent(&told, members, now, self.boot.timings.spread_period);
+    }
+
+    /// Puts rumours into as few bodies of datagrams as they fit; those that do not fit are taken
+    /// out of `rumours` and have their turn in the next round.
+    fn pack(&self, rumours: &mut Vec<Told>) -> Vec<Vec<u8>> {
+        let mut batch = Batch::default();
+        rumours.retain(|told| {
+            if batch.is_full() {
+                return false;
+            }
+            let section = self.catalogue.section(told.owner);
+            let Some(section) = section.filter(|section| section.ver > told.from) else {
+                return true;
+            };
+            let whole = section
+                .delta_since(told.from, DELTA_OPS_MAX, delta_bytes_max())
+                .filter(|delta| delta.to == section.ver);
+            if !whole.is_some_and(|delta| batch.adds(told.owner, delta)) {
+                let by_stream =
+                    section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
+                let (epoch, ver) = (section.epoch, section.ver);
+                batch.heads.push(Head { owner: told.owner, epoch, ver, by_stream });
+            }
+            true
+        });
+        batch.messages().iter().map(body_of).collect()
     }
 }
