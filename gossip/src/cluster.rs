@@ -22,7 +22,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::catalogue::Catalogue;
-use crate::codec::encode_into;
+use crate::codec::encode;
 use crate::config::Timings;
 use crate::envelope::{Seal, Sender};
 use crate::identity::Identity;
@@ -176,6 +176,8 @@ pub struct Cluster {
     rng: Xoshiro256PlusPlus,
     outputs: VecDeque<Output>,
     counters: BTreeMap<&'static str, u64>,
+    /// The one counter that every datagram touches.
+    datagrams_in: u64,
     exchanged_at: Option<Moment>,
     /// When the own node id was last seen elsewhere.
     conflicts: Vec<Moment>,
@@ -207,6 +209,7 @@ impl Cluster {
             rng,
             outputs: VecDeque::new(),
             counters: BTreeMap::new(),
+            datagrams_in: 0,
             exchanged_at: None,
             conflicts: Vec::new(),
             is_stopped: false,
@@ -303,8 +306,12 @@ impl Cluster {
     }
 
     /// Counters by name.
-    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counters
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let mut counters = self.counters.clone();
+        if self.datagrams_in > 0 {
+            counters.insert("datagrams_in", self.datagrams_in);
+        }
+        counters
     }
 
     fn count(&mut self, name: &'static str) {
@@ -315,7 +322,7 @@ impl Cluster {
     fn own_changed(&mut self, before: u64, now: Moment) {
         if self.catalogue.own().ver > before && !self.membership.active().is_empty() {
             let at = now + self.boot.timings.spread_delay;
-            self.spread.add(self.boot.node, before, at);
+            self.spread.add(self.boot.node, before, None, at);
         }
     }
 
@@ -353,10 +360,7 @@ impl Cluster {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
         for (to, bytes) in self.membership.take_sends() {
-            let mut body = Vec::with_capacity(bytes.len() + 1);
-            body.push(KIND_SWIM);
-            body.extend_from_slice(&bytes);
-            self.send_body(to, &body);
+            self.send_body(to, KIND_SWIM, &bytes);
         }
     }
 
@@ -365,22 +369,22 @@ impl Cluster {
     }
 
     fn send(&mut self, to: SocketAddr, message: &Message) {
-        self.send_body(to, &body_of(message));
+        self.send_body(to, KIND_MESSAGE, &encode(message));
     }
 
-    fn send_body(&mut self, to: SocketAddr, body: &[u8]) {
+    fn send_body(&mut self, to: SocketAddr, kind: u8, body: &[u8]) {
         if self.is_stopped {
             return;
         }
-        let bytes = self.close_envelope(body);
+        let bytes = self.close_envelope(&[&[kind], body]);
         self.outputs.push_back(Output::Datagram { to, bytes });
     }
 
-    fn close_envelope(&mut self, body: &[u8]) -> Vec<u8> {
+    fn close_envelope(&mut self, parts: &[&[u8]]) -> Vec<u8> {
         let me = self.membership.me();
         self.counter += 1;
         let sender = Sender { node: me.node, epoch: me.epoch, counter: self.counter };
-        self.seal.seal(sender, body)
+        self.seal.seal_parts(sender, parts)
     }
 
     /// Up to `count` different active members, at random.
@@ -399,11 +403,4 @@ impl Cluster {
         members.truncate(picks);
         members
     }
-}
-
-/// A message as the body of a datagram.
-fn body_of(message: &Message) -> Vec<u8> {
-    let mut body = vec![KIND_MESSAGE];
-    encode_into(message, &mut body);
-    body
 }

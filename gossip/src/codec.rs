@@ -17,6 +17,10 @@ const DATAGRAM_CLAIM_MAX: usize = 16 * 1024;
 /// The same for a stream frame of at most 64 KiB.
 const FRAME_CLAIM_MAX: usize = 1024 * 1024;
 
+/// Longest header or member of the failure detector: three identities of IPv6 addresses, each of at
+/// most 44 bytes, and some numbers.
+const SWIM_ITEM_BYTES_MAX: usize = 192;
+
 /// Room that is made for an encoding at first: most messages fit.
 const ENCODED_BYTES_USUAL: usize = 256;
 
@@ -152,11 +156,16 @@ pub struct SwimCodec;
 
 impl SwimCodec {
     fn put<T: Serialize>(value: &T, mut buf: impl BufMut) -> Result<(), CodecError> {
-        let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard())?;
-        if buf.remaining_mut() < bytes.len() {
+        let mut bytes = [0; SWIM_ITEM_BYTES_MAX];
+        let len = bincode::serde::encode_into_slice(
+            value,
+            &mut bytes,
+            bincode::config::standard(),
+        )?;
+        if buf.remaining_mut() < len {
             return Err(CodecError::Full);
         }
-        buf.put_slice(&bytes);
+        buf.put_slice(&bytes[..len]);
         Ok(())
     }
 

@@ -87,16 +87,26 @@ impl Seal {
 
     /// Puts `body` into an envelope.
     pub fn seal(&self, sender: Sender, body: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        self.seal_parts(sender, &[body])
+    }
+
+    /// Puts a body of several parts into an envelope.
+    pub fn seal_parts(&self, sender: Sender, parts: &[&[u8]]) -> Vec<u8> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + len);
         bytes.push(WIRE_VERSION);
         bytes.push(KEY_NONE);
         bytes.extend_from_slice(&sender.node.0.to_be_bytes());
         bytes.extend_from_slice(&sender.epoch.to_be_bytes());
         bytes.extend_from_slice(&sender.counter.to_be_bytes());
         bytes.extend_from_slice(&self.mark());
-        let check = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
+        let check = parts
+            .iter()
+            .fold(crc32c::crc32c(&bytes), |check, part| crc32c::crc32c_append(check, part));
         bytes.extend_from_slice(&check.to_be_bytes());
-        bytes.extend_from_slice(body);
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         bytes
     }
 

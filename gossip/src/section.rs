@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grapevine_protocol::is_valid_name;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::audit::{Audit, Touch};
 use crate::producer::ProducerRecord;
@@ -42,11 +42,30 @@ impl ProducerId {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Key {
     /// Topic name, or empty.
+    #[serde(deserialize_with = "name")]
     pub topic: Name,
     /// Whose registration.
     pub producer: ProducerId,
     /// Channel name, or empty.
+    #[serde(deserialize_with = "name")]
     pub channel: Name,
+}
+
+/// Decodes a name straight from the bytes it is in: serde's own way makes a box of it first.
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Name;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a name")
+        }
+
+        fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+            Ok(if name.is_empty() { Name::default() } else { Name::from(name) })
+        }
+    }
+    from.deserialize_str(Visitor)
 }
 
 impl Key {

@@ -24,6 +24,8 @@ struct Rumour {
     from: u64,
     /// Members it has been sent to.
     sends: u32,
+    /// Who told it last.
+    teller: Option<NodeId>,
 }
 
 /// A rumour as it is told in one round.
@@ -35,6 +37,15 @@ pub struct Told {
     pub from: u64,
     /// How many of the round's listeners it is for, [`FANOUT`] at most.
     pub listeners: usize,
+    /// Who told it, and so need not hear it.
+    teller: Option<NodeId>,
+}
+
+impl Told {
+    /// Whether `node` wrote it, or told it.
+    pub fn is_known_to(&self, node: NodeId) -> bool {
+        self.owner == node || self.teller == Some(node)
+    }
 }
 
 /// Rumours by owner.
@@ -59,13 +70,15 @@ impl Default for Spread {
 }
 
 impl Spread {
-    /// `owner`'s section went beyond version `from`; passed on from `at` at the latest.
-    pub fn add(&mut self, owner: NodeId, from: u64, at: Moment) {
+    /// `owner`'s section went beyond version `from`, as `teller` says if it is not this node's;
+    /// passed on from `at` at the latest.
+    pub fn add(&mut self, owner: NodeId, from: u64, teller: Option<NodeId>, at: Moment) {
         // N19, class "a queue grows with what is in it".
         let slot = (owner, if mutant!(N19) { from } else { 0 });
-        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, sends: 0 });
+        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, sends: 0, teller });
         rumour.from = rumour.from.min(from);
         rumour.sends = 0;
+        rumour.teller = teller;
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
@@ -82,7 +95,8 @@ impl Spread {
             .iter()
             .map(|(&(owner, _), rumour)| {
                 let left = most.saturating_sub(rumour.sends).max(1) as usize;
-                (rumour.sends, Told { owner, from: rumour.from, listeners: left.min(FANOUT) })
+                let Rumour { from, teller, .. } = *rumour;
+                (rumour.sends, Told { owner, from, listeners: left.min(FANOUT), teller })
             })
             .collect();
         rumours.sort_unstable_by_key(|&(sends, told)| (sends, told.owner, told.from));

@@ -273,6 +273,7 @@ impl<'r> World<'r> {
             return Ok(());
         }
         node.armed_at = u64::MAX;
+        node.armed_for = None;
         if node.is_paused() || node.busy_until > now || !node.inbox.is_empty() {
             return self.go_on(index);
         }
@@ -372,9 +373,13 @@ impl<'r> World<'r> {
         let node = &mut self.nodes[index];
         let Some(cluster) = &node.cluster else { return Ok(()) };
         if let Some(moment) = cluster.next_wake() {
+            if node.armed_for == Some(moment) {
+                return Ok(());
+            }
             let at = node.clock.when(moment).max(self.now);
             if at < node.armed_at {
                 node.armed_at = at;
+                node.armed_for = Some(moment);
                 self.queue.add(at, Event::Wake { node: index as u32 });
             }
         }

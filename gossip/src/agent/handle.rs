@@ -185,7 +185,7 @@ impl Handle {
             epoch: me.epoch,
             members: members.collect(),
             watches: self.shared.watches.count(),
-            counters: cluster.counters().iter().map(|(&name, &count)| (name, count)).collect(),
+            counters: cluster.counters().into_iter().collect(),
         }
     }
 

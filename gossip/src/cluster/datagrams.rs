@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use grapevine_protocol::Moment;
 
 use super::batch::{Batch, delta_bytes_max};
-use super::{Cluster, ClusterEvent, body_of};
+use super::{Cluster, ClusterEvent};
 use crate::NodeId;
-use crate::codec::decode_datagram;
+use crate::codec::{decode_datagram, encode};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
@@ -42,7 +42,7 @@ impl Cluster {
         if self.is_stopped {
             return;
         }
-        self.count("datagrams_in");
+        self.datagrams_in += 1;
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return self.count("dropped_too_large");
         }
@@ -132,7 +132,8 @@ impl Cluster {
             Applied::Stale if delta.epoch < before.0 => self.count("stale_epoch_dropped"),
             // N01, class "broadcast storm".
             Applied::Stale if mutant!(N01) && before == (delta.epoch, delta.to) => {
-                self.spread.add(*owner, delta.from, now + self.boot.timings.spread_delay);
+                let at = now + self.boot.timings.spread_delay;
+                self.spread.add(*owner, delta.from, Some(peer), at);
             }
             Applied::Stale => {}
             Applied::Gap { .. } => {
@@ -179,7 +180,7 @@ impl Cluster {
         let (epoch, ver) = self.head_of(owner);
         if passes_on {
             let from = if before.0 == epoch { before.1 } else { 0 };
-            self.spread.add(owner, from, now + self.boot.timings.spread_delay);
+            self.spread.add(owner, from, Some(peer), now + self.boot.timings.spread_delay);
         }
         if let Some(pull) = self.pulls.get(&owner) {
             if (epoch, ver) >= (pull.epoch, pull.wanted) {
@@ -434,19 +435,19 @@ impl Cluster {
         let members = self.membership.active().len() + 1;
         let mut told = self.spread.round(members);
         let mut bodies = self.pack(&mut told);
-        let mut packed = told.len();
+        let mut packed = told.clone();
         for (at, listener) in listeners.iter().enumerate() {
-            // A rumour that is nearly over is not for all of them.
-            let mut rest: Vec<Told> =
-                told.iter().filter(|told| told.listeners > at).copied().collect();
-            if rest.len() < packed {
-                packed = rest.len();
+            // A rumour that is nearly over is not for all of them, nor for who has it already.
+            let is_for = |told: &Told| told.listeners > at && !told.is_known_to(listener.node);
+            let mut rest: Vec<Told> = told.iter().filter(|told| is_for(told)).copied().collect();
+            if rest != packed {
                 bodies = self.pack(&mut rest);
+                packed = rest;
             }
             let bytes = bodies.iter().map(|body| body.len() + DATAGRAM_OVERHEAD).sum();
             if self.spread.spend(bytes, now) {
                 for body in &bodies {
-                    self.send_body(listener.addr, body);
+                    self.send_body(listener.addr, KIND_MESSAGE, body);
                 }
             }
         }
@@ -476,6 +477,6 @@ impl Cluster {
             }
             true
         });
-        batch.messages().iter().map(body_of).collect()
+        batch.messages().iter().map(encode).collect()
     }
 }

@@ -202,7 +202,7 @@ impl Cluster {
         let identity = Identity { epoch, renew: 0, ..me };
         self.membership.change_identity(now, identity);
         self.catalogue.set_own_epoch(epoch);
-        self.spread.add(self.boot.node, 0, now);
+        self.spread.add(self.boot.node, 0, None, now);
         if self.boot.seeds > 0 {
             self.join.next_round = Some(now);
         }

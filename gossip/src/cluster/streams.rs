@@ -378,7 +378,7 @@ impl Cluster {
     }
 
     fn write(&mut self, id: ConnId, frame: &Frame) {
-        let bytes = self.close_envelope(&encode(frame));
+        let bytes = self.close_envelope(&[&encode(frame)]);
         debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
         self.outputs.push_back(Output::Write(id, bytes));
     }

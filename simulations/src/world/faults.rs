@@ -224,6 +224,7 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         node.clock.set_rate(self.now, rate);
         node.armed_at = u64::MAX;
+        node.armed_for = None;
         self.arm(index)
     }
 

@@ -154,13 +154,14 @@ impl World<'_> {
         node.is_booting = false;
         node.life += 1;
         node.armed_at = u64::MAX;
+        node.armed_for = None;
         node.busy_until = 0;
         node.turn_at = None;
         node.writes.clear();
         let is_dark = node.is_dark;
         let Some(cluster) = node.cluster.take() else { return };
         let parcels = node.inbox.clear();
-        for (&name, &count) in cluster.counters() {
+        for (name, count) in cluster.counters() {
             *self.stats.counters.entry(name.to_owned()).or_default() += count;
         }
         for parcel in parcels {

@@ -166,6 +166,8 @@ pub(super) struct Node {
     pub(super) clock: Clock,
     /// When the earliest wake on the queue is due; `u64::MAX`: there is none.
     pub(super) armed_at: u64,
+    /// The moment of the node's own clock that wake is for.
+    pub(super) armed_for: Option<grapevine_protocol::Moment>,
     /// Pauses in force.
     pub(super) pauses: u32,
     /// Time for each input, in ns.
@@ -212,6 +214,7 @@ impl Node {
             write_count: 0,
             clock: Clock::new(Domain::new(plan.seed, "clock").draw(&[index as u64])),
             armed_at: u64::MAX,
+            armed_for: None,
             pauses: 0,
             slow: None,
             busy_until: 0,

@@ -136,7 +136,7 @@ impl World<'_> {
     /// Figures of the run that are known once it is over.
     pub(super) fn close_stats(&mut self) {
         let clusters = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
-        for (&name, &count) in clusters.flat_map(|cluster| cluster.counters()) {
+        for (name, count) in clusters.flat_map(|cluster| cluster.counters()) {
             *self.stats.counters.entry(name.to_owned()).or_default() += count;
         }
         let second = |at: Duration| at.as_secs() as usize;
