@@ -90,7 +90,10 @@ impl Catalogue {
     /// The sections that may have changed since the last call, in order of owner; nothing without
     /// [`begin_audit`](Self::begin_audit).
     pub fn take_touched(&mut self) -> Vec<Touched> {
-        let owners = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
+        let owners = match &mut self.touched {
+            Some(touched) if !touched.is_empty() => std::mem::take(touched),
+            Some(_) | None => return Vec::new(),
+        };
         let touched = owners.into_iter().map(|owner| {
             let section = if owner == self.me {
                 Some(&mut self.own)

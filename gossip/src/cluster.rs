@@ -243,19 +243,20 @@ impl Cluster {
         if self.is_stopped {
             return None;
         }
-        [
-            self.membership.next_wake(),
-            self.spread.next(),
-            self.join.next_wake().filter(|_| !self.membership.has_left()),
-            Some(self.periodic.next_wake()),
-            self.pulls.values().map(|pull| pull.retry_at).min(),
-            (!self.membership.active().is_empty())
-                .then(|| self.catalogue.wishes_ref().next_send())
-                .flatten(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let mut next = self.periodic.next_wake();
+        let mut sooner = |at: Option<Moment>| next = at.map_or(next, |at| next.min(at));
+        sooner(self.membership.next_wake());
+        sooner(self.spread.next());
+        if !self.membership.has_left() {
+            sooner(self.join.next_wake());
+        }
+        if !self.pulls.is_empty() {
+            sooner(self.pulls.values().map(|pull| pull.retry_at).min());
+        }
+        if !self.catalogue.wishes_ref().is_empty() && !self.membership.active().is_empty() {
+            sooner(self.catalogue.wishes_ref().next_send());
+        }
+        Some(next)
     }
 
     /// Lets local facts be written into this node's own section.

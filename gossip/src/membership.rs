@@ -14,6 +14,7 @@
 mod effects;
 mod guard;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;
 use std::net::SocketAddr;
@@ -71,6 +72,8 @@ pub struct Membership {
     renewals: VecDeque<Moment>,
     has_left: bool,
     hash_key: u64,
+    /// [`view_hash`](Self::view_hash), until something changes.
+    view_hash: Cell<Option<u64>>,
 }
 
 impl std::fmt::Debug for Membership {
@@ -93,6 +96,7 @@ impl Membership {
             renewals: VecDeque::new(),
             has_left: false,
             hash_key,
+            view_hash: Cell::new(None),
         }
     }
 
@@ -174,8 +178,10 @@ impl Membership {
     /// Once a second: brings foca back if it is disconnected although it knows active members.
     pub fn tick(&mut self, now: Moment) {
         // M02, class "inert after a renewal"; here and in `settle`.
-        if !mutant!(M02) {
-            self.apply(now, &[], false);
+        if !mutant!(M02) && !self.has_left {
+            self.effects.now = now;
+            self.reconnect_foca();
+            self.settle();
         }
         while self.renewals.front().is_some_and(|&at| now.since(at) > Duration::from_secs(60)) {
             self.renewals.pop_front();
@@ -228,6 +234,7 @@ impl Membership {
         let active = self.active.get(&node).copied();
         if self.left.len() >= MEMBERS_MAX && !self.left.contains_key(&node) {
             self.left.pop_first();
+            self.view_hash.set(None);
         }
         if let Some(identity) = active.filter(|identity| identity.epoch <= epoch) {
             self.declare_down(now, identity);
@@ -235,6 +242,7 @@ impl Membership {
         // M18, class "amnesia".
         if !mutant!(M18) {
             self.left.insert(node, epoch);
+            self.view_hash.set(None);
         }
         true
     }
@@ -242,6 +250,7 @@ impl Membership {
     /// Takes a new identity, after its epoch has been written down.
     pub fn change_identity(&mut self, now: Moment, identity: Identity) {
         self.effects.now = now;
+        self.view_hash.set(None);
         if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
             tracing::debug!(%error, "identity change");
         }
@@ -318,6 +327,9 @@ impl Membership {
 
     /// A hash of the active members and of who left: equal views have equal hashes.
     pub fn view_hash(&self) -> u64 {
+        if let Some(hash) = self.view_hash.get() {
+            return hash;
+        }
         let me = self.me();
         let active = self.active.values().chain(std::iter::once(&me));
         let mut hash = active
@@ -329,6 +341,7 @@ impl Membership {
             }
             hash ^= self.hash(&[node.0, *epoch]);
         }
+        self.view_hash.set(Some(hash));
         hash
     }
 
@@ -376,6 +389,15 @@ impl Membership {
         hasher.finish()
     }
 
+    /// After a renewal foca waits for a packet before it probes anybody again; news of nothing will
+    /// do.
+    fn reconnect_foca(&mut self) {
+        let nothing = std::iter::empty();
+        if let Err(error) = self.foca.apply_many(nothing, false, &mut self.effects) {
+            tracing::debug!(%error, "reconnect after renewal");
+        }
+    }
+
     /// A suspicion counts only if the member is still suspected in the same incarnation.
     fn is_stale(&self, timer: &Timer<Identity>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
@@ -396,12 +418,8 @@ impl Membership {
     fn settle(&mut self) {
         if std::mem::take(&mut self.effects.renewed) {
             self.renewals.push_back(self.effects.now);
-            // Without this foca waits for a packet before it probes anybody again.
-            let none = std::iter::empty();
-            if !mutant!(M02)
-                && let Err(error) = self.foca.apply_many(none, false, &mut self.effects)
-            {
-                tracing::debug!(%error, "reconnect after renewal");
+            if !mutant!(M02) {
+                self.reconnect_foca();
             }
         }
         if self.foca.updates_backlog() > 0
@@ -413,6 +431,7 @@ impl Membership {
         if !std::mem::take(&mut self.effects.is_dirty) {
             return;
         }
+        self.view_hash.set(None);
         let mut active: BTreeMap<NodeId, Identity> = BTreeMap::new();
         let mut outdated = Vec::new();
         let me = self.me();

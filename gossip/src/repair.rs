@@ -13,16 +13,22 @@ use crate::NodeId;
 /// Most buckets anyone may ask for.
 pub const BUCKETS_MAX: usize = 128;
 
+/// Owner, epoch and version of a section.
+type Head = (NodeId, u64, u64);
+
 /// Hashes for the nodes of one cluster.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Buckets {
     key: u64,
+    /// The last digest and what it is of: an idle cluster compares the same again and again.
+    heads: Vec<Head>,
+    values: Vec<u64>,
 }
 
 impl Buckets {
     /// `key` differs between clusters, so that states that hide a difference cannot be prepared.
     pub fn new(key: u64) -> Self {
-        Self { key }
+        Self { key, heads: Vec::new(), values: Vec::new() }
     }
 
     /// How many buckets `owners` owners fall into: the power of two at or above the square root.
@@ -37,18 +43,18 @@ impl Buckets {
     }
 
     /// The values of all buckets for these heads: owner, epoch, version.
-    pub fn digest(
-        &self,
-        heads: impl Iterator<Item = (NodeId, u64, u64)>,
-        count: usize,
-    ) -> Vec<u64> {
+    pub fn digest(&mut self, heads: &[Head], count: usize) -> &[u64] {
+        if self.heads == heads && self.values.len() == count {
+            return &self.values;
+        }
         let mut values = vec![0; count];
-        for (owner, epoch, ver) in heads {
+        for &(owner, epoch, ver) in heads {
             // N13, class "a sum that is not kept up".
             let ver = if mutant!(N13) { ver.min(1) } else { ver };
             values[self.bucket(owner, count)] ^= self.hash(&[owner.0, epoch, ver]);
         }
-        values
+        (self.heads, self.values) = (heads.to_vec(), values);
+        &self.values
     }
 
     fn hash(&self, words: &[u64]) -> u64 {

@@ -382,7 +382,7 @@ impl Cluster {
             return self.count("dropped_malformed");
         }
         let heads = self.heads();
-        let mine = self.buckets.digest(heads.iter().copied(), buckets.len());
+        let mine = self.buckets.digest(&heads, buckets.len());
         let pairs = mine.iter().zip(buckets).enumerate();
         let differing: Vec<u16> = pairs
             .filter(|(_, (mine, theirs))| mine != theirs)
@@ -421,7 +421,7 @@ impl Cluster {
     pub(super) fn send_digest(&mut self, to: SocketAddr) {
         let heads = self.heads();
         let count = Buckets::count(heads.len());
-        let buckets = self.buckets.digest(heads.into_iter(), count);
+        let buckets = self.buckets.digest(&heads, count).to_vec();
         let view = self.membership.view_hash();
         self.send(to, &Message::Digest { view, buckets });
     }

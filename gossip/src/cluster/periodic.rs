@@ -78,9 +78,13 @@ impl Periodic {
     }
 
     pub(super) fn next_wake(&self) -> Moment {
+        let usual = self.next_tick.min(self.next_digest);
+        if self.refusals.is_empty() && self.leave.is_none() {
+            return usual;
+        }
         let refusal = self.refusals.iter().map(|&(at, _)| at).min();
         let leave = self.leave.map(|(at, _)| at);
-        [refusal, leave].into_iter().flatten().fold(self.next_tick.min(self.next_digest), Ord::min)
+        [refusal, leave].into_iter().flatten().fold(usual, Ord::min)
     }
 }
 
@@ -247,6 +251,9 @@ impl Cluster {
     }
 
     fn confirm_due(&mut self, now: Moment) {
+        if self.periodic.refusals.is_empty() {
+            return;
+        }
         let (due, later) =
             self.periodic.refusals.iter().partition::<Vec<_>, _>(|(at, _)| *at <= now);
         self.periodic.refusals = later;
