@@ -157,11 +157,8 @@ pub struct SwimCodec;
 impl SwimCodec {
     fn put<T: Serialize>(value: &T, mut buf: impl BufMut) -> Result<(), CodecError> {
         let mut bytes = [0; SWIM_ITEM_BYTES_MAX];
-        let len = bincode::serde::encode_into_slice(
-            value,
-            &mut bytes,
-            bincode::config::standard(),
-        )?;
+        let len =
+            bincode::serde::encode_into_slice(value, &mut bytes, bincode::config::standard())?;
         if buf.remaining_mut() < len {
             return Err(CodecError::Full);
         }

@@ -26,6 +26,8 @@
 #[macro_use]
 pub mod mutant;
 
+#[cfg(feature = "agent")]
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the shell")]
 pub mod agent;
 pub mod audit;
 pub mod catalogue;
@@ -37,16 +39,23 @@ pub mod framing;
 pub mod identity;
 pub mod membership;
 pub mod message;
+mod name;
 pub mod producer;
 pub mod registrar;
 pub mod repair;
 pub mod section;
 pub mod spread;
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "read by other threads, outside the core"
+)]
 pub mod view;
 pub mod wish;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "agent")]
 pub use agent::Handle;
 pub use producer::Producer;
 pub use section::ProducerId;

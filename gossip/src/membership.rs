@@ -12,13 +12,13 @@
 //!   `guard`).
 
 mod effects;
+mod foca_config;
 mod guard;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use foca::{Codec, Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
@@ -33,12 +33,10 @@ use crate::identity::Identity;
 use crate::message::MemberState;
 
 use effects::Effects;
+use foca_config::foca_config;
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
-
-/// Largest packet of the failure detector: a datagram less envelope, kind and room for a tag.
-const SWIM_BYTES_MAX: usize = 1180;
 
 /// Renewals of the own identity allowed in a minute; more would be a quarrel, not a mistake.
 const RENEWALS_PER_MINUTE_MAX: usize = 6;
@@ -476,28 +474,5 @@ impl Membership {
                 tracing::debug!(%error, "moved member");
             }
         }
-    }
-}
-
-fn foca_config(timings: &Timings) -> foca::Config {
-    let three = NonZeroUsize::new(3).expect("3 is not 0");
-    foca::Config {
-        // N08, class "a period in the wrong unit".
-        probe_period: if mutant!(N08) { Duration::from_millis(60) } else { timings.probe_period },
-        probe_rtt: if mutant!(N08) { Duration::from_millis(24) } else { timings.probe_rtt },
-        num_indirect_probes: three,
-        // foca's own formula gives 8 at 100 nodes and 2 at 4, too few for a lossy network.
-        max_transmissions: NonZeroU8::new(if mutant!(N10) { 1 } else { 10 }).expect("not 0"),
-        suspect_to_down_after: timings.suspicion,
-        // Forgetting the dead early makes rumours about them endless (caio/foca#19).
-        remove_down_after: Some(Duration::from_secs(24 * 3600)),
-        max_packet_size: NonZeroUsize::new(SWIM_BYTES_MAX).expect("1180 is not 0"),
-        notify_down_members: true,
-        periodic_announce: None,
-        periodic_announce_to_down_members: None,
-        periodic_gossip: Some(foca::PeriodicParams {
-            frequency: timings.spread_period,
-            num_members: three,
-        }),
     }
 }

@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grapevine_protocol::is_valid_name;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Audit, Touch};
+use crate::name::name;
 use crate::producer::ProducerRecord;
 
-/// A topic or channel name; empty where a key has none.
-pub type Name = Arc<str>;
+pub use crate::name::Name;
 
 /// Most keys one section may hold: 65,535 topics with seven channels each.
 pub const SECTION_KEYS_MAX: usize = 524_288;
@@ -49,23 +49,6 @@ pub struct Key {
     /// Channel name, or empty.
     #[serde(deserialize_with = "name")]
     pub channel: Name,
-}
-
-/// Decodes a name straight from the bytes it is in: serde's own way makes a box of it first.
-fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
-    struct Visitor;
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = Name;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a name")
-        }
-
-        fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-            Ok(if name.is_empty() { Name::default() } else { Name::from(name) })
-        }
-    }
-    from.deserialize_str(Visitor)
 }
 
 impl Key {

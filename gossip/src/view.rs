@@ -70,6 +70,7 @@ pub struct LookupView {
 }
 
 impl LookupView {
+    #[cfg_attr(not(feature = "agent"), allow(dead_code, reason = "only the agent makes one"))]
     pub(crate) fn new(started: Instant, listener: Arc<dyn TopicListener>) -> Self {
         Self {
             listener,

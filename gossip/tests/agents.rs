@@ -1,5 +1,6 @@
 //! Real agents on loopback, each in a runtime of its own, so that one can be killed.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests of the shell")]
 #![expect(clippy::unwrap_used, reason = "a test may")]
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! The agent against peers that misbehave, on loopback: what the core never sees.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests of the shell")]
 #![expect(clippy::unwrap_used, reason = "a test may")]
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

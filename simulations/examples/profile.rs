@@ -1,6 +1,8 @@
 //! Runs one plan for a while, for `perf` and for figures: `profile NODES SEEDS`. Times are of the
 //! processor, so that they mean something on a machine that is busy (Linux only).
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program")]
+
 use std::time::Duration;
 
 use grapevine_simulations::World;

@@ -1,6 +1,8 @@
 //! `grapevine simulate` without the rest of the program, for work on the simulator:
 //! `cargo run --profile quick -p grapevine-simulations --example simulate -- run split-brain`
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program")]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

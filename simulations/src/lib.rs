@@ -6,10 +6,13 @@
 //! compares what nodes believe with what was really done.
 
 pub mod case;
+// What surrounds runs may look at a clock: to bound a search, to say how long it took.
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "around runs, not in them")]
 pub mod cli;
 mod disk;
 pub mod execute;
 pub mod expect;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a search has a budget")]
 pub mod hunt;
 pub mod luck;
 mod network;
@@ -20,7 +23,9 @@ pub mod render;
 pub mod report;
 pub mod rules;
 pub mod scenario;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a search has a budget")]
 pub mod shrink;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a search has a budget")]
 pub mod swarm;
 pub mod trace;
 pub mod world;

@@ -1,6 +1,12 @@
 //! Clusters in trouble: whatever happens, nobody believes what was never written, and once it is
 //! over everyone agrees.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test may be asked for more seeds"
+)]
+
 use std::time::Duration;
 
 use grapevine_simulations::World;

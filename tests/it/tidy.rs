@@ -150,6 +150,54 @@ fn cores_read_no_clock_start_no_task_and_draw_no_randomness_of_their_own() {
     assert_none(&broken, "cores take time and randomness as arguments");
 }
 
+/// Packages of cores; gossip is one without its agent.
+const CORE_PACKAGES: [&str; 4] =
+    ["grapevine-protocol", "grapevine-storage", "grapevine-broker", "grapevine-gossip"];
+/// What tasks, threads and the system's randomness come from.
+const PACKAGES_OF_SHELLS: [&str; 5] = ["tokio", "mio", "getrandom", "rayon", "socket2"];
+
+/// Names of all packages that `package` is built with, as cargo says, but not of its tests'.
+fn packages_of(package: &str) -> Vec<String> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal", "--no-default-features"])
+        .args(["--prefix", "none", "--package", package])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("names");
+    text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+}
+
+#[test]
+fn cores_cannot_see_a_task_a_socket_or_the_systems_randomness_even_by_accident() {
+    let mut broken = Vec::new();
+    for core in CORE_PACKAGES {
+        let packages = packages_of(core);
+        assert!(packages.len() > 2, "{core}: {packages:?}");
+        let foreign = packages.iter().filter(|name| PACKAGES_OF_SHELLS.contains(&name.as_str()));
+        broken.extend(foreign.map(|name| format!("{core} is built with {name}")));
+    }
+    // The simulator runs seeds in threads, which the runs do not see.
+    let of_simulator = packages_of("grapevine-simulations");
+    let foreign =
+        of_simulator.iter().filter(|name| ["tokio", "getrandom"].contains(&name.as_str()));
+    broken.extend(foreign.map(|name| format!("the simulator is built with {name}")));
+    assert_none(&broken, "cores are built without shells");
+}
+
+#[test]
+fn clippy_keeps_clocks_and_hashed_orders_out_of_every_core() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for core in ["protocol", "gossip", "simulations", "src/broker", "src/storage"] {
+        let file = root.join(core).join("clippy.toml");
+        let rules = std::fs::read_to_string(&file).expect("a clippy.toml of its own");
+        for word in ["HashMap", "HashSet", "RandomState", "Instant", "SystemTime", "spawn"] {
+            assert!(rules.contains(&format!("::{word}\"")), "{core} allows {word}");
+        }
+    }
+}
+
 #[test]
 fn bincode_stays_behind_one_file() {
     let broken: Vec<String> = sources()

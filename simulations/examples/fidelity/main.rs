@@ -11,6 +11,8 @@
 //! `SIGCONT` until everyone does, and in namespaces a partition of halves from its healing until
 //! everyone lists everyone. `simulate report --fidelity OUT.json` shows it beside the simulator.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program")]
+
 mod cluster;
 mod http;
 mod namespaces;

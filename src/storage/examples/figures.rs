@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p grapevine-storage --example figures [directory]`
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program")]
+
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
