@@ -205,6 +205,9 @@ impl Catalogue {
             replica.section.ver /= 2;
         }
         if replica.active_epoch != Some(epoch) {
+            if replica.detached_at.is_some() && replica.section.epoch == epoch {
+                sometimes!("detached_section_kept");
+            }
             replica.active_epoch = Some(epoch);
             replica.detached_at = None;
             self.all_changed(owner);
@@ -242,16 +245,19 @@ impl Catalogue {
     }
 
     /// Forgets old deletions, and owners that have been down for too long or are too many.
-    pub fn collect(&mut self, now: Moment) {
+    /// `luck` is the node's, for simulations.
+    pub fn collect(&mut self, now: Moment, luck: u64) {
         let mut floor = 0;
+        let is_early = buggify!("deletions_forgotten_early", luck, now.0);
         while let Some(&(at, ver)) = self.graves.front()
-            && now.since(at) >= self.deletions_kept
+            && (now.since(at) >= self.deletions_kept || is_early)
         {
             floor = ver;
             self.graves.pop_front();
         }
         if floor > 0 {
             self.own.forget_deletions(floor);
+            sometimes!("deletions_forgotten");
             self.touch(self.me);
         }
         self.end_tombstones(now);
@@ -265,12 +271,19 @@ impl Catalogue {
         for (at, node, len) in detached {
             // N04, class "the dead are never buried".
             let is_over = now.since(at) >= self.detached_kept && !mutant!(N04);
-            if is_over || keys > DETACHED_KEYS_MAX {
+            let is_early = buggify!("detached_forgotten_early", luck, now.0, node.0);
+            if is_over || keys > DETACHED_KEYS_MAX || is_early {
+                if is_over {
+                    sometimes!("detached_forgotten_by_age");
+                } else {
+                    sometimes!("detached_forgotten_by_cap");
+                }
                 keys -= len;
                 self.forget(node);
             }
         }
         for topic in self.wishes.expire(now) {
+            sometimes!("wish_expired");
             self.dirty_topics.insert(topic);
         }
     }
@@ -281,6 +294,7 @@ impl Catalogue {
             && let Some((_, ver, key)) = self.tombstones.pop_front()
         {
             if self.own.entry(&key).is_some_and(|entry| entry.ver == ver) {
+                sometimes!("tombstone_ended");
                 self.write(key, Some(Value::REGISTERED), now);
             }
         }

@@ -9,6 +9,7 @@ mod batch;
 mod datagrams;
 mod join;
 mod periodic;
+mod pulls;
 mod sizes;
 mod streams;
 
@@ -169,7 +170,7 @@ pub struct Cluster {
     streams: Streams,
     join: Join,
     periodic: Periodic,
-    pulls: BTreeMap<NodeId, datagrams::PullInFlight>,
+    pulls: BTreeMap<NodeId, pulls::PullInFlight>,
     boot: Boot,
     seal: Seal,
     counter: u64,
@@ -322,7 +323,9 @@ impl Cluster {
     /// The own section went beyond `before`, if it did: tell others soon.
     fn own_changed(&mut self, before: u64, now: Moment) {
         if self.catalogue.own().ver > before && !self.membership.active().is_empty() {
-            let at = now + self.boot.timings.spread_delay;
+            let is_late = buggify!("flush_late", self.boot.seed, now.0);
+            let delay = self.boot.timings.spread_delay * if is_late { 20 } else { 1 };
+            let at = now + delay;
             self.spread.add(self.boot.node, before, None, at);
         }
     }
@@ -347,6 +350,7 @@ impl Cluster {
                 }
                 Change::Twin(id) => self.own_id_elsewhere(now, id.epoch),
                 Change::Replaced(id) => {
+                    sometimes!("member_replaced");
                     self.pulls.remove(&id.node);
                     self.catalogue.forget(id.node);
                     self.event(ClusterEvent::MemberDown(id));

@@ -24,6 +24,8 @@
 //! - Rumours are hints; digests are the truth.
 
 #[macro_use]
+pub mod coverage;
+#[macro_use]
 pub mod mutant;
 
 #[cfg(feature = "agent")]

@@ -159,7 +159,11 @@ impl Membership {
             && entry.key().0 <= now
         {
             let timer = entry.remove();
-            if self.has_left || self.is_stale(&timer) {
+            if self.has_left {
+                continue;
+            }
+            if self.is_stale(&timer) {
+                sometimes!("stale_timer_dropped");
                 continue;
             }
             if matches!(timer, Timer::PeriodicGossip(_)) && self.foca.updates_backlog() == 0 {
@@ -201,7 +205,14 @@ impl Membership {
             .iter()
             .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
-            .filter(|m| m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me)
+            .filter(|m| {
+                let is_meant =
+                    m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me;
+                if !is_meant {
+                    sometimes!("down_not_taught");
+                }
+                is_meant
+            })
             .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
             .filter(|m| {
                 let is_new = !known.contains(&m.id().addr);
@@ -233,6 +244,9 @@ impl Membership {
         if self.left.len() >= MEMBERS_MAX && !self.left.contains_key(&node) {
             self.left.pop_first();
             self.view_hash.set(None);
+        }
+        if active.is_none() {
+            sometimes!("member_left_unheard");
         }
         if let Some(identity) = active.filter(|identity| identity.epoch <= epoch) {
             self.declare_down(now, identity);
@@ -415,6 +429,7 @@ impl Membership {
     /// After every call into foca: finds out what changed.
     fn settle(&mut self) {
         if std::mem::take(&mut self.effects.renewed) {
+            sometimes!("identity_renewed");
             self.renewals.push_back(self.effects.now);
             if !mutant!(M02) {
                 self.reconnect_foca();
@@ -469,6 +484,7 @@ impl Membership {
         self.active = active;
         // A node that moved: what it was at its old address is over.
         for old in outdated {
+            sometimes!("member_moved");
             let down = std::iter::once(Member::down(old));
             if let Err(error) = self.foca.apply_many(down, true, &mut self.effects) {
                 tracing::debug!(%error, "moved member");

@@ -45,6 +45,9 @@ impl Registrar {
     /// This node's nsqd takes no new messages, or takes them again.
     pub fn set_draining(&self, catalogue: &mut Catalogue, draining: bool, now: Moment) {
         let Some(mut record) = record_of(catalogue, ProducerId::NSQD) else { return };
+        if draining {
+            sometimes!("draining");
+        }
         record.draining = draining;
         let value = Value::Producer(Arc::new(record));
         catalogue.write(Key::record(ProducerId::NSQD), Some(value), now);

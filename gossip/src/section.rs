@@ -367,6 +367,7 @@ impl Section {
             bytes += op.size();
             if delta.ops.len() == ops_max || (bytes > bytes_max && !delta.ops.is_empty()) {
                 // M11, class "cut at the size of a packet".
+                sometimes!("delta_cut");
                 if !mutant!(M11) {
                     delta.to = delta.ops.last().map_or(have, |op| op.ver);
                 }
@@ -468,6 +469,9 @@ impl Section {
         if mutant!(M08) && self.epoch > 0 {
             self.epoch = epoch;
             return Vec::new();
+        }
+        if self.epoch > 0 {
+            sometimes!("new_epoch_replaces");
         }
         let audit = self.audit.take().map(|audit| audit.of_new_epoch());
         let old = std::mem::replace(self, Self { audit, ..Self::new(epoch) });

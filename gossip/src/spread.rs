@@ -75,6 +75,9 @@ impl Spread {
     pub fn add(&mut self, owner: NodeId, from: u64, teller: Option<NodeId>, at: Moment) {
         // N19, class "a queue grows with what is in it".
         let slot = (owner, if mutant!(N19) { from } else { 0 });
+        if self.rumours.contains_key(&slot) {
+            sometimes!("rumour_superseded");
+        }
         let rumour = self.rumours.entry(slot).or_insert(Rumour { from, sends: 0, teller });
         rumour.from = rumour.from.min(from);
         rumour.sends = 0;

@@ -165,12 +165,16 @@ impl Wishes {
 
     /// Forgets the wishes to `owner` that its section shows fulfilled, or that are void.
     pub fn fulfilled_by(&mut self, owner: NodeId, section: &Section) {
+        let before = self.count;
         self.retain(|pending| {
             let wish = &pending.wish;
             wish.owner != owner
                 || (wish.epoch == section.epoch
                     && section.topic(&wish.topic).any(|(key, e)| wish.concerns(key, e.ver)))
         });
+        if self.count < before {
+            sometimes!("wish_fulfilled");
+        }
     }
 
     /// Forgets wishes whose time is over; returns their topics.

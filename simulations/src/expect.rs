@@ -120,12 +120,15 @@ pub fn broken(plan: &Plan, outcome: &Outcome) -> Option<Violation> {
     })
 }
 
-/// Points that the plan wants some run to reach and that none of these did.
+/// Points that the plan wants some run to reach and that none of so many `runs` did.
 pub fn never_reached<'a>(
     plan: &'a Plan,
+    runs: u64,
     is_reached: impl Fn(&str) -> bool + 'a,
 ) -> impl Iterator<Item = &'a str> {
-    plan.expect.sometimes.iter().map(String::as_str).filter(move |point| !is_reached(point))
+    let wanted = plan.expect.sometimes.iter().map(String::as_str);
+    let is_enough = runs >= plan.expect.sometimes_runs;
+    wanted.filter(move |point| is_enough && !is_reached(point))
 }
 
 /// The value that this share of all values does not exceed; `sorted` is in order.
@@ -201,6 +204,16 @@ mod tests {
         let mut outcome = outcome();
         outcome.stats.staleness_ms[..2].fill(900.0);
         assert_eq!(broken(&plan(), &outcome), None);
+    }
+
+    #[test]
+    fn a_point_is_missed_only_by_as_many_runs_as_were_to_reach_it() {
+        let mut plan = plan();
+        plan.expect.sometimes = vec!["gap".to_owned(), "pull_retry".to_owned()];
+        let missed = |plan: &Plan, runs| never_reached(plan, runs, |point| point == "gap").count();
+        assert_eq!(missed(&plan, 1), 1);
+        plan.expect.sometimes_runs = 100;
+        assert_eq!((missed(&plan, 99), missed(&plan, 100)), (0, 1));
     }
 
     #[test]

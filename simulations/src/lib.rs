@@ -9,6 +9,7 @@ pub mod case;
 // What surrounds runs may look at a clock: to bound a search, to say how long it took.
 #[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "around runs, not in them")]
 pub mod cli;
+pub mod coverage;
 mod disk;
 pub mod execute;
 pub mod expect;

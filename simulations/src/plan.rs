@@ -172,6 +172,23 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every kind of fault, as [`class`](Self::class) names it.
+    pub const CLASSES: [&'static str; 13] = [
+        "partition",
+        "link",
+        "crash",
+        "start",
+        "leave",
+        "pause",
+        "slow_cpu",
+        "clock",
+        "disk",
+        "wire",
+        "junk",
+        "burst",
+        "tombstone",
+    ];
+
     /// What kind of fault it is, as it is called in scenarios.
     pub const fn class(&self) -> &'static str {
         match self {
@@ -459,4 +476,6 @@ pub struct Expect {
     pub bytes_p99: Option<u64>,
     /// Points of the code that some run must reach; see [`crate::coverage`].
     pub sometimes: Vec<String>,
+    /// ... if there are at least this many runs.
+    pub sometimes_runs: u64,
 }

@@ -26,10 +26,12 @@ use std::time::Duration;
 
 use grapevine_gossip::NodeId;
 use grapevine_gossip::cluster::{Cluster, ConnId, Input};
+use grapevine_gossip::coverage::watch;
 use grapevine_protocol::Moment;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::coverage::Pairs;
 use crate::luck::Domain;
 use crate::network::Network;
 use crate::oracle::Oracle;
@@ -75,6 +77,7 @@ pub struct World<'r> {
     /// Which faults of the plan are in force.
     active: Vec<bool>,
     is_healed: bool,
+    pairs: Pairs,
     workload: Domain,
     /// How often one node has been woken at this instant.
     wakes: (u64, u32, u32),
@@ -108,6 +111,7 @@ impl<'r> World<'r> {
             checkpoints: Vec::new(),
             active: vec![false; plan.faults.len()],
             is_healed: false,
+            pairs: Pairs::default(),
             workload: Domain::new(plan.seed, "workload"),
             wakes: (0, 0, 0),
             plan: plan.clone(),
@@ -125,7 +129,15 @@ impl<'r> World<'r> {
     }
 
     /// Runs to the end, or to the first violation.
-    pub fn run(mut self, recorder: Option<&'r mut dyn Recorder>) -> Outcome {
+    pub fn run(self, recorder: Option<&'r mut dyn Recorder>) -> Outcome {
+        let deviation = self.plan.knobs.buggify;
+        let luck = Domain::new(self.plan.seed, "buggify").draw(&[]).word(0);
+        let (mut outcome, reached) = watch(deviation, luck, || self.run_watched(recorder));
+        outcome.stats.coverage.extend(reached.names().map(str::to_owned));
+        outcome
+    }
+
+    fn run_watched(mut self, recorder: Option<&'r mut dyn Recorder>) -> Outcome {
         self.recorder = recorder;
         if let Some(recorder) = self.recorder.as_deref_mut() {
             recorder.begin(&self.plan);
@@ -149,6 +161,7 @@ impl<'r> World<'r> {
             ..violation
         });
         self.close_stats();
+        self.stats.coverage.extend(self.pairs.names());
         if let Some(recorder) = self.recorder {
             recorder.end(Duration::from_nanos(self.now), violation.as_ref());
         }

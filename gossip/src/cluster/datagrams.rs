@@ -11,7 +11,7 @@ use crate::codec::{decode_datagram, encode};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
-    Ask, DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
+    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
     OwnedDelta,
 };
 use crate::repair::{BUCKETS_MAX, Buckets};
@@ -23,19 +23,6 @@ const DATAGRAM_OPS_MAX: usize = 4 * DELTA_OPS_MAX;
 
 /// Bytes of a datagram that are not its body, for the budget: IP, UDP, envelope and seal.
 const DATAGRAM_OVERHEAD: usize = 28 + HEADER_BYTES + 16;
-
-/// Pulls for one owner before a digest has to find the difference again.
-const PULL_TRIES_MAX: u32 = 4;
-
-/// A request that has not been answered yet; at most one for each owner.
-#[derive(Debug)]
-pub(super) struct PullInFlight {
-    epoch: u64,
-    wanted: u64,
-    by_stream: bool,
-    tries: u32,
-    pub(super) retry_at: Moment,
-}
 
 impl Cluster {
     pub(super) fn handle_datagram(&mut self, now: Moment, from: SocketAddr, bytes: &[u8]) {
@@ -49,10 +36,19 @@ impl Cluster {
         let (sender, body) = match self.seal.open(bytes) {
             Ok((sender, body)) => (sender, body),
             Err(OpenError::Truncated) => return self.count("dropped_truncated"),
-            Err(OpenError::Version) => return self.count("dropped_wire_version"),
+            Err(OpenError::Version) => {
+                sometimes!("wire_version_refused");
+                return self.count("dropped_wire_version");
+            }
             Err(OpenError::Key) => return self.count("dropped_unknown_key"),
-            Err(OpenError::Cluster) => return self.count("dropped_other_cluster"),
-            Err(OpenError::Damaged) => return self.count("dropped_damaged"),
+            Err(OpenError::Cluster) => {
+                sometimes!("other_cluster_refused");
+                return self.count("dropped_other_cluster");
+            }
+            Err(OpenError::Damaged) => {
+                sometimes!("damage_refused");
+                return self.count("dropped_damaged");
+            }
         };
         match body.split_first() {
             Some((&KIND_SWIM, body)) => {
@@ -79,6 +75,7 @@ impl Cluster {
                     Some(_) | None => {
                         tracing::trace!(%from, node = %sender.node, "message of a stranger");
                         self.count("dropped_not_a_member");
+                        sometimes!("stranger_refused");
                     }
                 }
             }
@@ -99,7 +96,10 @@ impl Cluster {
             Message::Pull(asks) => {
                 let wanted: Vec<_> =
                     asks.iter().take(HEADS_MAX).map(|a| (a.owner, a.epoch, a.have)).collect();
-                self.offer(peer.addr, &wanted);
+                self.offer(now, peer.addr, &wanted);
+                if buggify!("pull_answered_twice", self.boot.seed, now.0) {
+                    self.offer(now, peer.addr, &wanted);
+                }
             }
             Message::Digest { view, buckets } => self.compare_digest(now, peer, view, &buckets),
             Message::Leave(identity) => {
@@ -109,7 +109,9 @@ impl Cluster {
             }
             Message::Wish(wish) => {
                 let before = self.catalogue.own().ver;
-                self.catalogue.fulfil(&wish, now);
+                if self.catalogue.fulfil(&wish, now) {
+                    sometimes!("wish_carried_out");
+                }
                 self.own_changed(before, now);
             }
         }
@@ -129,7 +131,10 @@ impl Cluster {
         }
         let before = self.head_of(*owner);
         match self.catalogue.apply_delta(*owner, delta) {
-            Applied::Stale if delta.epoch < before.0 => self.count("stale_epoch_dropped"),
+            Applied::Stale if delta.epoch < before.0 => {
+                sometimes!("stale_epoch_dropped");
+                self.count("stale_epoch_dropped");
+            }
             // N01, class "broadcast storm".
             Applied::Stale if mutant!(N01) && before == (delta.epoch, delta.to) => {
                 let at = now + self.boot.timings.spread_delay;
@@ -138,6 +143,7 @@ impl Cluster {
             Applied::Stale => {}
             Applied::Gap { .. } => {
                 self.count("gap");
+                sometimes!("gap");
                 self.pull(now, peer, *owner, delta.epoch, delta.to, false);
             }
             Applied::Invalid => self.count("dropped_invalid_delta"),
@@ -163,6 +169,10 @@ impl Cluster {
             Applied::Invalid => self.count("dropped_invalid_snapshot"),
             Applied::Changed(_) => {
                 self.count("snapshot_applied");
+                sometimes!("snapshot_applied");
+                if snapshot.epoch == before.0 {
+                    sometimes!("snapshot_merged");
+                }
                 self.advanced(now, peer, owner, before, passes_on);
             }
         }
@@ -183,6 +193,9 @@ impl Cluster {
             self.spread.add(owner, from, Some(peer), now + self.boot.timings.spread_delay);
         }
         if let Some(pull) = self.pulls.get(&owner) {
+            if peer != owner && pull.was_retried() {
+                sometimes!("pull_answered_by_another");
+            }
             if (epoch, ver) >= (pull.epoch, pull.wanted) {
                 self.pulls.remove(&owner);
             } else if !pull.by_stream {
@@ -207,6 +220,7 @@ impl Cluster {
         is_accepted |= (mutant!(N05) && known.is_none()) || (mutant!(M09) && known.is_some());
         if !is_accepted {
             self.count("ignored_owner_not_active");
+            sometimes!("owner_not_active_ignored");
         }
         is_accepted
     }
@@ -229,99 +243,11 @@ impl Cluster {
             .collect()
     }
 
-    /// Asks `peer` for the section of `owner` up to `wanted`, unless somebody has been asked.
-    fn pull(
-        &mut self,
-        now: Moment,
-        peer: NodeId,
-        owner: NodeId,
-        epoch: u64,
-        wanted: u64,
-        by_stream: bool,
-    ) {
-        let retry_at = now + self.boot.timings.pull_retry;
-        if let Some(pull) = self.pulls.get_mut(&owner) {
-            if (pull.epoch, pull.wanted) < (epoch, wanted) {
-                (pull.epoch, pull.wanted) = (epoch, wanted);
-            }
-            if pull.by_stream || !by_stream {
-                return;
-            }
-            pull.by_stream = true;
-        } else {
-            let pull = PullInFlight { epoch, wanted, by_stream, tries: 1, retry_at };
-            self.pulls.insert(owner, pull);
-        }
-        self.send_pull(now, peer, owner);
-    }
-
-    fn send_pull(&mut self, now: Moment, peer: NodeId, owner: NodeId) {
-        let (known_epoch, known_ver) = self.head_of(owner);
-        let Some(peer) = self.membership.active().get(&peer).copied() else { return };
-        let retry = self.boot.timings.pull_retry;
-        let Some(pull) = self.pulls.get_mut(&owner) else { return };
-        let have = if known_epoch == pull.epoch { known_ver } else { 0 };
-        let ask = Ask { owner, epoch: pull.epoch, have };
-        if pull.by_stream {
-            // A stream takes longer than a datagram; the periodic retry must not race it.
-            pull.retry_at = now + 10 * retry;
-            self.open_pull(now, peer, ask);
-        } else {
-            pull.retry_at = now + retry;
-            self.send(peer.addr, &Message::Pull(vec![ask]));
-        }
-    }
-
-    /// A stream brought what `peer` had of `owner`; if more has been heard of since, ask on.
-    pub(super) fn pull_the_rest(&mut self, now: Moment, peer: NodeId, owner: NodeId) {
-        if let Some(PullInFlight { epoch, wanted, by_stream: true, .. }) = self.pulls.get(&owner) {
-            let (epoch, wanted) = (*epoch, *wanted);
-            self.pulls.remove(&owner);
-            self.pull(now, peer, owner, epoch, wanted, false);
-        }
-    }
-
-    /// A stream for `owner` came to nothing: ask another at once.
-    pub(super) fn pull_elsewhere(&mut self, now: Moment, owner: NodeId) {
-        if let Some(pull) = self.pulls.get_mut(&owner) {
-            pull.retry_at = now;
-        }
-    }
-
-    /// Asks somebody else where an answer is overdue: first the owner, who has everything.
-    pub(super) fn retry_pulls(&mut self, now: Moment) {
-        let due = self.pulls.iter().filter(|(_, pull)| pull.retry_at <= now);
-        let due: Vec<NodeId> = due.map(|(&owner, _)| owner).collect();
-        for owner in due {
-            let Some(pull) = self.pulls.get_mut(&owner) else { continue };
-            // N14, class "waits for ever".
-            if mutant!(N14) {
-                pull.retry_at = now + std::time::Duration::from_secs(86_400);
-                continue;
-            }
-            pull.tries += 1;
-            let tries = pull.tries;
-            let peer = if tries == 2 {
-                Some(owner)
-            } else {
-                self.some_members(1).first().map(|id| id.node)
-            };
-            match peer {
-                Some(peer) if tries <= PULL_TRIES_MAX => {
-                    self.count("pull_retry");
-                    self.send_pull(now, peer, owner);
-                }
-                Some(_) | None => {
-                    self.pulls.remove(&owner);
-                }
-            }
-        }
-    }
-
     /// Sends what comes after `(epoch, have)` of each owner, as far as datagrams are fit for it,
     /// else the head, so that the receiver asks by stream.
-    fn offer(&mut self, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
+    fn offer(&mut self, now: Moment, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
         let mut batch = Batch::default();
+        let bytes_max = self.delta_bytes_max(now);
         for &(owner, epoch, have) in wanted {
             let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
             let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
@@ -333,7 +259,7 @@ impl Cluster {
             let other = wanted.iter().map(|&(.., have)| have).max();
             let begin = other.filter(|_| mutant!(N12)).unwrap_or(have).min(section.ver);
             let delta = (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
-                .then(|| section.delta_since(begin, DELTA_OPS_MAX, delta_bytes_max()))
+                .then(|| section.delta_since(begin, DELTA_OPS_MAX, bytes_max))
                 .flatten()
                 .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
@@ -366,6 +292,7 @@ impl Cluster {
             }
         }
         if (1..=BUCKETS_MAX).contains(&bucket_count) {
+            sometimes!("bucket_heads_answered");
             self.exchanged_at = Some(now);
             let unmentioned = self.heads().into_iter().filter(|&(owner, ..)| {
                 let bucket = self.buckets.bucket(owner, bucket_count);
@@ -374,7 +301,7 @@ impl Cluster {
             });
             newer.extend(unmentioned.take(HEADS_MAX).map(|(owner, ..)| (owner, 0, 0)));
         }
-        self.offer(peer.addr, &newer);
+        self.offer(now, peer.addr, &newer);
     }
 
     fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u64]) {
@@ -389,10 +316,17 @@ impl Cluster {
             .filter_map(|(at, _)| u16::try_from(at).ok())
             .collect();
         if view != self.membership.view_hash() {
+            sometimes!("views_differ");
+            self.views_differ(now, peer);
+        } else if buggify!("views_compared_early", self.boot.seed, now.0) {
             self.views_differ(now, peer);
         }
         if differing.is_empty() {
             self.exchanged_at = Some(now);
+            return;
+        }
+        sometimes!("digest_mismatch");
+        if buggify!("heads_not_answered", self.boot.seed, now.0) {
             return;
         }
         let count = buckets.len();
@@ -426,6 +360,12 @@ impl Cluster {
         self.send(to, &Message::Digest { view, buckets });
     }
 
+    /// Bytes of writes in one datagram now.
+    fn delta_bytes_max(&self, now: Moment) -> usize {
+        let is_small = buggify!("small_deltas", self.boot.seed, now.0);
+        delta_bytes_max() / if is_small { 10 } else { 1 }
+    }
+
     /// One round of rumours.
     pub(super) fn spread_round(&mut self, now: Moment) {
         let listeners = self.some_members(FANOUT);
@@ -434,21 +374,26 @@ impl Cluster {
         }
         let members = self.membership.active().len() + 1;
         let mut told = self.spread.round(members);
-        let mut bodies = self.pack(&mut told);
+        let mut bodies = self.pack(now, &mut told);
         let mut packed = told.clone();
         for (at, listener) in listeners.iter().enumerate() {
             // A rumour that is nearly over is not for all of them, nor for who has it already.
             let is_for = |told: &Told| told.listeners > at && !told.is_known_to(listener.node);
             let mut rest: Vec<Told> = told.iter().filter(|told| is_for(told)).copied().collect();
             if rest != packed {
-                bodies = self.pack(&mut rest);
+                bodies = self.pack(now, &mut rest);
                 packed = rest;
+            }
+            if buggify!("rumour_not_told", self.boot.seed, now.0, listener.node.0) {
+                continue;
             }
             let bytes = bodies.iter().map(|body| body.len() + DATAGRAM_OVERHEAD).sum();
             if self.spread.spend(bytes, now) {
                 for body in &bodies {
                     self.send_body(listener.addr, KIND_MESSAGE, body);
                 }
+            } else {
+                sometimes!("budget_exhausted");
             }
         }
         self.spread.sent(&told, members, now, self.boot.timings.spread_period);
@@ -456,8 +401,9 @@ impl Cluster {
 
     /// Puts rumours into as few bodies of datagrams as they fit; those that do not fit are taken
     /// out of `rumours` and have their turn in the next round.
-    fn pack(&self, rumours: &mut Vec<Told>) -> Vec<Vec<u8>> {
+    fn pack(&self, now: Moment, rumours: &mut Vec<Told>) -> Vec<Vec<u8>> {
         let mut batch = Batch::default();
+        let bytes_max = self.delta_bytes_max(now);
         rumours.retain(|told| {
             if batch.is_full() {
                 return false;
@@ -467,9 +413,10 @@ impl Cluster {
                 return true;
             };
             let whole = section
-                .delta_since(told.from, DELTA_OPS_MAX, delta_bytes_max())
+                .delta_since(told.from, DELTA_OPS_MAX, bytes_max)
                 .filter(|delta| delta.to == section.ver);
             if !whole.is_some_and(|delta| batch.adds(told.owner, delta)) {
+                sometimes!("rumour_by_head");
                 let by_stream =
                     section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
                 let (epoch, ver) = (section.epoch, section.ver);

@@ -76,7 +76,9 @@ impl Cluster {
         if self.boot.seeds == 0 && self.join.peers.is_empty() {
             return self.synced();
         }
-        self.join.next_round = None;
+        if self.join.next_round.take().is_some() && !self.join.is_synced {
+            sometimes!("join_retried");
+        }
         self.join.candidates = self.join.peers.clone();
         self.join.resolving = self.boot.seeds;
         for seed in 0..self.boot.seeds {
@@ -132,6 +134,7 @@ impl Cluster {
         }
         if !self.join.had_candidates {
             // Every seed is this node itself: it is the first of its cluster.
+            sometimes!("join_alone");
             self.synced();
         }
         if self.boot.seeds == 0 {
@@ -153,6 +156,16 @@ impl Cluster {
         self.join.pause = (pause * 2).min(longest);
         let jitter = self.rng.random_range(0.75..1.25);
         self.join.next_round = Some(now + pause.mul_f64(jitter));
+    }
+
+    /// Whoever listens at `to` let this node in.
+    pub(super) fn joined_through(&mut self, now: Moment, to: SocketAddr) {
+        if !self.join.is_synced && self.join.peers.contains(&to) {
+            sometimes!("join_by_peer");
+        } else if !self.join.is_synced {
+            sometimes!("join_by_seed");
+        }
+        self.joined(now);
     }
 
     /// Somebody answered with everything it knows.
@@ -178,6 +191,7 @@ impl Cluster {
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
         if epoch > OWN_EPOCH_MAX {
+            sometimes!("epoch_jump_refused");
             return self.count("dropped_epoch_jump");
         }
         // M07, class "exile"; the other half is in `next_epoch`.
@@ -197,6 +211,7 @@ impl Cluster {
         if self.join.epoch_pending.is_none_or(|pending| pending != epoch) {
             return;
         }
+        sometimes!("epoch_bumped");
         self.join.epoch_pending = None;
         let me = self.membership.me();
         let identity = Identity { epoch, renew: 0, ..me };
@@ -225,6 +240,7 @@ impl Cluster {
             return;
         }
         self.count("own_id_elsewhere");
+        sometimes!("own_id_elsewhere");
         self.conflicts.retain(|&at| now.since(at) < CONFLICTS_PERIOD);
         self.conflicts.push(now);
         if self.conflicts.len() < CONFLICTS_MAX {
@@ -235,6 +251,7 @@ impl Cluster {
         for member in members {
             self.send(member.addr, &Message::Leave(me));
         }
+        sometimes!("twin_detected");
         self.is_stopped = true;
         self.event(ClusterEvent::NodeIdConflict);
     }

@@ -97,6 +97,7 @@ impl Cluster {
         let late = self.next_wake().map_or(Duration::ZERO, |due| at.since(due));
         if late > STALL && !mutant!(N09) {
             self.count("stalls");
+            sometimes!("stall_noticed");
             self.membership.postpone(late);
         }
         if late > self.boot.timings.probe_rtt / 2 && !mutant!(N09) {
@@ -122,6 +123,7 @@ impl Cluster {
     /// others more slowly, one step for each time, until seconds go by in which it keeps up.
     fn lagged(&mut self) {
         self.count("loop_lags");
+        sometimes!("slowness_raised");
         self.periodic.has_lagged = true;
         self.set_slowness((self.periodic.slowness + 1).min(SLOWNESS_MAX));
     }
@@ -148,13 +150,14 @@ impl Cluster {
 
     fn tick(&mut self, now: Now) {
         let at = now.at;
-        if !std::mem::take(&mut self.periodic.has_lagged) {
+        if !std::mem::take(&mut self.periodic.has_lagged) && self.periodic.slowness > 0 {
+            sometimes!("slowness_lowered");
             self.set_slowness(self.periodic.slowness.saturating_sub(1));
         }
         self.membership.tick(at);
         let before = self.catalogue.own().ver;
         self.registrar.hide_silent(&mut self.catalogue, now);
-        self.catalogue.collect(at);
+        self.catalogue.collect(at, self.boot.seed);
         self.own_changed(before, at);
         self.close_overdue(at);
         if self.membership.has_left() {
@@ -184,6 +187,7 @@ impl Cluster {
             return;
         }
         let at = self.rng.random_range(0..down.len());
+        sometimes!("reconnect");
         self.open_exchange(now, down[at].addr, Purpose::Sync);
     }
 
@@ -203,6 +207,7 @@ impl Cluster {
         peers.sort_unstable();
         if peers != self.periodic.peers && !peers.is_empty() {
             self.periodic.peers = peers.clone();
+            sometimes!("peers_remembered");
             self.outputs.push_back(Output::PersistPeers(peers));
         }
     }
@@ -220,6 +225,9 @@ impl Cluster {
         if self.membership.has_left() || (mutant!(N03) && self.join.is_synced) {
             return;
         }
+        if buggify!("digest_left_out", self.boot.seed, now.0) {
+            return;
+        }
         if self.periodic.digest_order.is_empty() {
             let everyone = self.membership.active().len();
             let order = self.some_members(everyone);
@@ -227,6 +235,9 @@ impl Cluster {
         }
         while let Some(node) = self.periodic.digest_order.pop() {
             if let Some(peer) = self.membership.active().get(&node).copied() {
+                if buggify!("digest_twice", self.boot.seed, now.0) {
+                    self.send_digest(peer.addr);
+                }
                 return self.send_digest(peer.addr);
             }
         }
@@ -239,7 +250,11 @@ impl Cluster {
         let active = self.membership.active();
         let due = self.catalogue.wishes().due(now, |owner| active.contains_key(&owner));
         for wish in due {
-            if let Some(owner) = self.membership.active().get(&wish.owner).copied() {
+            let is_late = buggify!("wish_late", self.boot.seed, now.0);
+            if let Some(owner) =
+                self.membership.active().get(&wish.owner).copied().filter(|_| !is_late)
+            {
+                sometimes!("wish_sent");
                 self.send(owner.addr, &Message::Wish(wish));
             }
         }
@@ -279,6 +294,7 @@ impl Cluster {
             return;
         }
         let me = self.membership.me();
+        sometimes!("leave_told");
         for member in members {
             self.send(member.addr, &Message::Leave(me));
         }

@@ -1,6 +1,7 @@
 //! What goes by stream: joining, comparing everything, and sections too large for datagrams.
 
 mod deadlines;
+mod sections;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,10 +13,8 @@ use crate::NodeId;
 use crate::codec::{decode_frame, encode};
 use crate::identity::Identity;
 use crate::membership::MEMBERS_MAX;
-use crate::message::{
-    Ask, FRAME_BYTES_MAX, Frame, Head, Liveness, MemberState, OwnedDelta, Purpose,
-};
-use crate::section::{Op, Section, Snapshot};
+use crate::message::{Ask, FRAME_BYTES_MAX, Frame, Head, Liveness, MemberState, Purpose};
+use crate::section::Snapshot;
 
 /// Most streams this node has open as the opener; more wait for the next occasion.
 pub(super) const OUTBOUND_MAX: usize = 8;
@@ -23,17 +22,11 @@ pub(super) const OUTBOUND_MAX: usize = 8;
 /// Most streams opened by others at once; more are closed at once and tried again by them.
 pub(super) const INBOUND_MAX: usize = 8;
 
-/// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`].
-const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
-
 /// Members, heads or asks in one frame: at most 45 bytes each.
 const FRAME_ITEMS_MAX: usize = 1000;
 
 /// Largest snapshot that is put together from parts.
 pub(super) const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Bytes of sections one exchange carries; what is left is found by the next digest.
-const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Streams that are open or being opened.
 #[derive(Debug, Default)]
@@ -138,6 +131,7 @@ impl Cluster {
         let outbound = open.filter(|conn| !matches!(conn.role, Role::Acceptor)).count();
         if outbound >= OUTBOUND_MAX || self.is_stopped {
             self.count("streams_not_opened");
+            sometimes!("streams_full");
             return false;
         }
         let id = ConnId(self.streams.opened);
@@ -149,9 +143,16 @@ impl Cluster {
 
     pub(super) fn connected(&mut self, _now: Moment, id: ConnId) {
         let Some(conn) = self.streams.conns.get_mut(&id) else { return };
-        let Role::Opener { purpose, .. } = conn.role else {
-            // Somebody listens: the member is slow or cut off, which is not for us to decide.
-            return self.close(id);
+        let purpose = match conn.role {
+            Role::Opener { purpose, .. } => purpose,
+            Role::Probe { attempt, .. } => {
+                // Somebody listens: the member is slow or cut off, which is not for us to decide.
+                if attempt > 1 {
+                    sometimes!("refusal_contradicted");
+                }
+                return self.close(id);
+            }
+            Role::Acceptor => return self.close(id),
         };
         conn.told = Some(self.membership.me());
         if purpose == Purpose::Pull {
@@ -169,6 +170,9 @@ impl Cluster {
 
     pub(super) fn closed(&mut self, now: Moment, id: ConnId, is_refused: bool) {
         let Some(conn) = self.streams.conns.remove(&id) else { return };
+        if conn.staged.is_some() {
+            sometimes!("snapshot_cut");
+        }
         match conn.role {
             Role::Opener { purpose: Purpose::Join, to } => {
                 tracing::debug!(%to, is_refused, "cannot join here");
@@ -177,6 +181,7 @@ impl Cluster {
             Role::Probe { identity, attempt } if is_refused => {
                 if attempt > 1 {
                     self.count("members_refused");
+                    sometimes!("refusal_confirmed");
                     self.membership.declare_down(now, identity);
                 } else {
                     self.confirm_later(now, identity);
@@ -205,6 +210,7 @@ impl Cluster {
         };
         if !is_welcome {
             self.count("dropped_frame");
+            sometimes!("frame_refused");
             self.outputs.push_back(Output::Close(id));
             self.closed(now, id, false);
         }
@@ -280,6 +286,7 @@ impl Cluster {
                 Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => None,
             });
             let own: Vec<SocketAddr> = own.collect();
+            sometimes!("seed_is_self");
             self.join.own_addrs.extend(own.into_iter().take(1));
             return false;
         }
@@ -289,6 +296,7 @@ impl Cluster {
             && purpose != Purpose::Pull
             && let Some(epoch) = self.membership.epoch_taken(&identity)
         {
+            sometimes!("epoch_taken_told");
             self.write(id, &Frame::EpochTaken { epoch });
             self.close(id);
             return true;
@@ -301,33 +309,6 @@ impl Cluster {
         true
     }
 
-    fn take_part(
-        &mut self,
-        now: Moment,
-        id: ConnId,
-        owner: NodeId,
-        part: Snapshot,
-        is_last: bool,
-    ) -> bool {
-        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
-        let passes_on = !matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. });
-        let Some((peer, _)) = conn.hello else { return false };
-        let bytes: usize = part.ops.iter().map(Op::size).sum();
-        let empty = || (owner, Snapshot { ops: vec![], ..part.clone() }, 0);
-        let (of, staged, size) = conn.staged.get_or_insert_with(empty);
-        let is_same = *of == owner
-            && (staged.epoch, staged.ver, staged.floor) == (part.epoch, part.ver, part.floor);
-        *size += bytes;
-        if !is_same || *size > SNAPSHOT_BYTES_MAX {
-            return false;
-        }
-        staged.ops.extend(part.ops);
-        if is_last && let Some((_, snapshot, _)) = conn.staged.take() {
-            self.take_snapshot(now, peer.node, owner, &snapshot, passes_on);
-        }
-        true
-    }
-
     /// The other end has finished its turn.
     fn take_end(&mut self, now: Moment, id: ConnId, peer: Identity) {
         let Some(conn) = self.streams.conns.get_mut(&id) else { return };
@@ -335,39 +316,45 @@ impl Cluster {
         let (theirs, asks) = (std::mem::take(&mut conn.theirs), std::mem::take(&mut conn.asks));
         let told = conn.told;
         let purpose = conn.hello.map_or(Purpose::Pull, |(_, purpose)| purpose);
-        let is_opener = matches!(conn.role, Role::Opener { .. });
-        match (is_opener, purpose, conn.turns) {
-            (false, Purpose::Pull, _) => {
+        let opened_to = match conn.role {
+            Role::Opener { to, .. } => Some(to),
+            Role::Probe { .. } | Role::Acceptor => None,
+        };
+        match (opened_to, purpose, conn.turns) {
+            (None, Purpose::Pull, _) => {
                 let asks = asks.iter().map(|ask| (ask.owner, (ask.epoch, ask.have)));
                 self.say_hello(id, Purpose::Pull);
-                self.write_sections(id, asks.collect());
+                self.write_sections(now, id, asks.collect());
                 self.write(id, &Frame::End);
             }
-            (false, _, 1) => {
+            (None, _, 1) => {
                 // Tells the opener also what this node now holds about the opener itself: if
                 // that is "down", the opener renews its identity and says so in its last turn.
                 self.say_everything(id, purpose);
-                self.write_sections(id, self.lacking(&theirs));
+                self.write_sections(now, id, self.lacking(&theirs));
                 self.write(id, &Frame::End);
             }
             // Somebody joined through this node and told it everything in turn.
-            (false, ..) => self.joined(now),
-            (true, Purpose::Pull, _) => {
+            (None, ..) => self.joined(now),
+            (Some(_), Purpose::Pull, _) => {
                 self.close(id);
                 for ask in asks {
                     self.pull_the_rest(now, peer.node, ask.owner);
                 }
             }
-            (true, ..) => {
+            (Some(to), ..) => {
                 if told != Some(self.membership.me()) {
                     let members = self.membership.states().into_iter().take(1).collect();
                     self.write(id, &Frame::Members { members, left: vec![] });
                 }
-                self.write_sections(id, self.lacking(&theirs));
+                self.write_sections(now, id, self.lacking(&theirs));
                 self.write(id, &Frame::End);
                 self.close(id);
                 tracing::debug!(peer = %peer.node, ?purpose, "compared everything");
-                self.joined(now);
+                if purpose == Purpose::Sync {
+                    sometimes!("member_sync");
+                }
+                self.joined_through(now, to);
             }
         }
     }
@@ -408,70 +395,4 @@ impl Cluster {
             self.write(id, &Frame::Heads(heads.to_vec()));
         }
     }
-
-    /// What this node has more of than one that has `theirs`, from where it has to begin.
-    fn lacking(&self, theirs: &BTreeMap<NodeId, (u64, u64)>) -> Vec<(NodeId, (u64, u64))> {
-        let mine = self.heads().into_iter();
-        mine.filter_map(|(owner, epoch, ver)| {
-            let has = theirs.get(&owner).copied().unwrap_or((0, 0));
-            (has < (epoch, ver)).then_some((owner, has))
-        })
-        .collect()
-    }
-
-    /// Sends each owner's section from `(epoch, version)` on: as deltas, or whole where the
-    /// deletions in between have been forgotten.
-    fn write_sections(&mut self, id: ConnId, wanted: Vec<(NodeId, (u64, u64))>) {
-        let mut sent = 0;
-        for (owner, (epoch, have)) in wanted {
-            let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
-            let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
-            let have = if section.epoch == epoch { have } else { 0 };
-            if section.ver <= have || section.epoch < epoch {
-                continue;
-            }
-            let frames = section_frames(owner, section, have);
-            for (frame, bytes) in frames {
-                sent += bytes;
-                if matches!(frame, Frame::Snapshot { is_last: true, .. }) {
-                    self.count("snapshot_sent");
-                }
-                self.write(id, &frame);
-            }
-            if sent > EXCHANGE_BYTES_MAX {
-                self.count("exchanges_cut");
-                break;
-            }
-        }
-    }
-}
-
-fn section_frames(owner: NodeId, section: &Section, have: u64) -> Vec<(Frame, usize)> {
-    let mut frames = Vec::new();
-    let mut from = have;
-    while let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX) {
-        let bytes = delta.ops.iter().map(Op::size).sum();
-        from = delta.to;
-        frames.push((Frame::Delta(OwnedDelta { owner, delta }), bytes));
-        if from == section.ver {
-            return frames;
-        }
-    }
-    let Snapshot { epoch, ver, floor, ops } = section.snapshot();
-    let mut parts: Vec<(Vec<Op>, usize)> = vec![(vec![], 0)];
-    for op in ops {
-        let size = op.size();
-        match parts.last_mut() {
-            Some((part, bytes)) if *bytes + size <= FRAME_OPS_BYTES_MAX => {
-                *bytes += size;
-                part.push(op);
-            }
-            Some(_) | None => parts.push((vec![op], size)),
-        }
-    }
-    let last = parts.len() - 1;
-    let parts = parts.into_iter().enumerate().map(|(at, (ops, bytes))| {
-        (Frame::Snapshot { owner, epoch, ver, floor, ops, is_last: at == last }, bytes)
-    });
-    parts.collect()
 }

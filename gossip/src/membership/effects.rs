@@ -21,6 +21,8 @@ pub(super) struct Effects {
     pub(super) is_dirty: bool,
     pub(super) renewed: bool,
     pub(super) failed_probes: Vec<Identity>,
+    /// This node's, when it last sent something: it grows with each suspicion that it refutes.
+    incarnation: u16,
     /// See [`Membership::set_slowness`](super::Membership::set_slowness).
     pub(super) slowness: u32,
     /// Replies that were cut or withheld.
@@ -45,6 +47,7 @@ impl Effects {
             if at <= kept || *addr != to || bytes.len() <= bytes_max {
                 return true;
             }
+            sometimes!("reply_curbed");
             curbed += 1;
             let mut rest = bytes.as_slice();
             let has_header = SwimCodec.decode_header(&mut rest).is_ok();
@@ -70,7 +73,13 @@ impl Runtime<Identity> for &mut Effects {
                 self.renewed = true;
             }
             Notification::ProbeFailed(_, member) => self.failed_probes.push(*member),
-            Notification::DataReceived(_) | Notification::DataSent(_) => {}
+            Notification::DataSent(header) => {
+                if header.src_incarnation > self.incarnation {
+                    sometimes!("suspicion_refuted");
+                }
+                self.incarnation = header.src_incarnation;
+            }
+            Notification::DataReceived(_) => {}
         }
     }
 

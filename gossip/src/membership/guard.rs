@@ -29,6 +29,7 @@ impl Membership {
             Message::TurnUndead
                 if self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15) =>
             {
+                sometimes!("renewal_refused");
                 return Some("dropped_turn_undead");
             }
             Message::PingReq { .. }

@@ -32,7 +32,7 @@ pub(super) fn run(args: &RunArgs) -> Ending {
         None => None,
     };
     let missed: Vec<&str> =
-        expect::never_reached(&plan, |point| outcome.stats.coverage.contains(point)).collect();
+        expect::never_reached(&plan, 1, |point| outcome.stats.coverage.contains(point)).collect();
     let verdict = match (&report, missed.is_empty()) {
         (Some(_), _) => Verdict::Violation,
         (None, true) => Verdict::Pass,

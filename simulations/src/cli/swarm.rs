@@ -107,7 +107,8 @@ fn never_reached(swarm: &Swarm, sources: &[Source]) -> Vec<String> {
     for source in sources {
         let plan = source.plan(0);
         let reached = |point: &str| swarm.population.coverage.contains_key(point);
-        missed.extend(expect::never_reached(&plan, reached).map(str::to_owned));
+        let runs = swarm.population.runs / sources.len() as u64;
+        missed.extend(expect::never_reached(&plan, runs, reached).map(str::to_owned));
     }
     missed.sort();
     missed.dedup();

@@ -307,6 +307,7 @@ fn expect(table: &file::Expect, dice: Dice) -> Expect {
         false_down: table.false_down,
         bytes_idle: bytes.and_then(|b| b.idle),
         bytes_p99: bytes.and_then(|b| b.p99),
-        sometimes: table.sometimes.clone(),
+        sometimes: table.sometimes.iter().map(|point| point.0.clone()).collect(),
+        sometimes_runs: table.sometimes_runs.unwrap_or(0),
     }
 }

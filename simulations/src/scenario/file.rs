@@ -12,7 +12,7 @@ use crate::scenario::fault_table::FaultTable;
 use crate::scenario::link_table::{Base, Net};
 use crate::scenario::nodes::Nodes;
 use crate::scenario::rates::{Churn, Lookups};
-use crate::scenario::words::When;
+use crate::scenario::words::{Point, When};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -246,7 +246,10 @@ pub(crate) struct Expect {
     pub bytes_per_node_s: Option<Bytes>,
     /// Points of the code that some run must reach.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sometimes: Vec<String>,
+    pub sometimes: Vec<Point>,
+    /// A swarm of fewer runs need not reach them: rare points take many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sometimes_runs: Option<u64>,
 }
 
 /// How long changes take to reach everyone.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::coverage;
 use crate::plan::DiskFate;
 use crate::scenario::drawn::{Dice, Drawn, Scalar};
 use crate::scenario::span;
@@ -150,6 +151,38 @@ impl fmt::Display for When {
             Drawn::Range(low, high) => write!(f, "{prefix}{}..{}", low.to_text(), high.to_text()),
             Drawn::OneOf(all) => write!(f, "{prefix}{}", all[0].to_text()),
         }
+    }
+}
+
+/// A point that a run may reach.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(crate) struct Point(pub String);
+
+impl<'de> Deserialize<'de> for Point {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = coverage::points();
+        if known.contains(&name) {
+            return Ok(Self(name));
+        }
+        let known: Vec<String> = known.iter().map(|point| format!("`{point}`")).collect();
+        // As serde says it of a list that is known when it is compiled.
+        let message = format!("unknown variant `{name}`, expected one of {}", known.join(", "));
+        Err(serde::de::Error::custom(message))
+    }
+}
+
+impl JsonSchema for Point {
+    fn schema_name() -> Cow<'static, str> {
+        "Point".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "a point of the code, or a fault and what happened in it",
+            "enum": coverage::points(),
+        })
     }
 }
 

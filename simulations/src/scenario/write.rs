@@ -13,7 +13,7 @@ use crate::scenario::link_table::{Between, LinkFault, Net};
 use crate::scenario::nodes::Nodes;
 use crate::scenario::partition_table::{PartitionTable, Shape};
 use crate::scenario::rates::{ChurnTable, Rate};
-use crate::scenario::words::{DiskWord, When};
+use crate::scenario::words::{DiskWord, Point, When};
 
 /// The file that makes this plan, with the plan's seed.
 pub(crate) fn file(plan: &Plan) -> File {
@@ -126,7 +126,8 @@ fn expect(expect: &Expect) -> file::Expect {
         phantom_max: expect.phantom_max.map(is),
         false_down: expect.false_down,
         bytes_per_node_s: Some(bytes).filter(|b| *b != file::Bytes::default()),
-        sometimes: expect.sometimes.clone(),
+        sometimes: expect.sometimes.iter().cloned().map(Point).collect(),
+        sometimes_runs: Some(expect.sometimes_runs).filter(|runs| *runs > 0),
     }
 }
 

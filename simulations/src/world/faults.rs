@@ -12,6 +12,7 @@ use crate::outcome::Violation;
 use crate::plan::{DiskTrouble, Fault};
 use crate::trace::What;
 use grapevine_gossip::NodeId;
+use grapevine_gossip::coverage;
 use grapevine_gossip::envelope::{Seal, Sender, WIRE_VERSION};
 
 /// Longest random datagram, in bytes: more than any node sends.
@@ -113,6 +114,8 @@ impl World<'_> {
         let core = self.plan.core.clone();
         let concerned = core.clone().unwrap_or_else(|| (0..self.nodes.len()).collect());
         self.is_healed = true;
+        // What is promised from now on is promised without deviations.
+        coverage::disarm();
         if core.is_some() {
             self.network.mend(&concerned);
         }
@@ -140,6 +143,9 @@ impl World<'_> {
     pub(super) fn tell_fault(&mut self, index: usize, begins: bool) {
         let now = self.moment();
         self.oracle.fault(index, begins, now);
+        let faults = self.plan.faults.iter().zip(&self.active);
+        let in_force = faults.filter(|(_, active)| **active).map(|(timed, _)| &timed.fault);
+        self.pairs.set_faults(in_force);
         self.record(None, What::Fault { index: index as u32, begins });
     }
 

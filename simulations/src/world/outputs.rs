@@ -77,6 +77,7 @@ impl World<'_> {
             Output::PersistPeers(peers) => self.begin_write(from, Write::Peers(peers)),
             Output::Event(event) => {
                 let now = self.moment();
+                self.pairs.note(&event);
                 self.oracle.event(from, &event, now)?;
                 self.record_event(from, &event);
                 if event == ClusterEvent::Left {

@@ -18,6 +18,7 @@ impl Cluster {
     pub(in crate::cluster) fn accepted(&mut self, now: Moment, id: ConnId) {
         if self.is_stopped || self.membership.has_left() || !self.makes_room(now) {
             self.count("streams_refused");
+            sometimes!("streams_full");
             return self.outputs.push_back(Output::Close(id));
         }
         self.streams.conns.insert(id, Conn::new(Role::Acceptor, now));
@@ -36,6 +37,7 @@ impl Cluster {
             return false;
         }
         self.count("streams_silent");
+        sometimes!("stream_silent");
         self.outputs.push_back(Output::Close(id));
         self.closed(now, id, false);
         true
@@ -55,6 +57,7 @@ impl Cluster {
             .collect();
         for id in overdue {
             self.count("streams_overdue");
+            sometimes!("stream_overdue");
             self.outputs.push_back(Output::Close(id));
             self.closed(now, id, false);
         }

@@ -1,0 +1,138 @@
+//! Sections as they go by stream: deltas as long as they suffice, snapshots in parts.
+
+use std::collections::BTreeMap;
+
+use grapevine_protocol::Moment;
+
+use super::{Role, SNAPSHOT_BYTES_MAX};
+use crate::NodeId;
+use crate::cluster::{Cluster, ConnId};
+use crate::message::{Frame, OwnedDelta, Purpose};
+use crate::section::{Op, Section, Snapshot};
+
+/// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`](crate::message::FRAME_BYTES_MAX).
+const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
+
+/// Bytes of sections one exchange carries; what is left is found by the next digest.
+const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Cluster {
+    /// Takes part of a snapshot; it counts when the last part is there. False if the stream must
+    /// end.
+    pub(super) fn take_part(
+        &mut self,
+        now: Moment,
+        id: ConnId,
+        owner: NodeId,
+        part: Snapshot,
+        is_last: bool,
+    ) -> bool {
+        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
+        let passes_on = !matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. });
+        let Some((peer, _)) = conn.hello else { return false };
+        let bytes: usize = part.ops.iter().map(Op::size).sum();
+        let empty = || (owner, Snapshot { ops: vec![], ..part.clone() }, 0);
+        let (of, staged, size) = conn.staged.get_or_insert_with(empty);
+        let is_same = *of == owner
+            && (staged.epoch, staged.ver, staged.floor) == (part.epoch, part.ver, part.floor);
+        *size += bytes;
+        if !is_same || *size > SNAPSHOT_BYTES_MAX {
+            return false;
+        }
+        staged.ops.extend(part.ops);
+        if is_last && let Some((_, snapshot, _)) = conn.staged.take() {
+            self.take_snapshot(now, peer.node, owner, &snapshot, passes_on);
+        }
+        true
+    }
+
+    /// What this node has more of than one that has `theirs`, from where it has to begin.
+    pub(super) fn lacking(
+        &self,
+        theirs: &BTreeMap<NodeId, (u64, u64)>,
+    ) -> Vec<(NodeId, (u64, u64))> {
+        let mine = self.heads().into_iter();
+        mine.filter_map(|(owner, epoch, ver)| {
+            let has = theirs.get(&owner).copied().unwrap_or((0, 0));
+            (has < (epoch, ver)).then_some((owner, has))
+        })
+        .collect()
+    }
+
+    /// Sends each owner's section from `(epoch, version)` on: as deltas, or whole where the
+    /// deletions in between have been forgotten.
+    pub(super) fn write_sections(
+        &mut self,
+        now: Moment,
+        id: ConnId,
+        wanted: Vec<(NodeId, (u64, u64))>,
+    ) {
+        let luck = [self.boot.seed, now.0, id.0];
+        let mut sent = 0;
+        for (owner, (epoch, have)) in wanted {
+            let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
+            let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
+            let have = if section.epoch == epoch { have } else { 0 };
+            if section.ver <= have || section.epoch < epoch {
+                continue;
+            }
+            if have < section.floor {
+                sometimes!("snapshot_below_floor");
+            }
+            let is_whole =
+                buggify!("snapshot_instead_of_delta", luck[0], luck[1], luck[2], owner.0);
+            let frames = section_frames(owner, section, have, is_whole);
+            for (frame, bytes) in frames {
+                sent += bytes;
+                if matches!(frame, Frame::Snapshot { is_last: true, .. }) {
+                    self.count("snapshot_sent");
+                    sometimes!("snapshot_sent");
+                }
+                self.write(id, &frame);
+            }
+            let ends_early = buggify!("exchange_ends_early", luck[0], luck[1], luck[2]);
+            if sent > EXCHANGE_BYTES_MAX || ends_early {
+                sometimes!("exchange_cut");
+                self.count("exchanges_cut");
+                break;
+            }
+        }
+    }
+}
+
+/// What comes after `have`, or all of it if deltas do not suffice or `is_whole`.
+fn section_frames(
+    owner: NodeId,
+    section: &Section,
+    have: u64,
+    is_whole: bool,
+) -> Vec<(Frame, usize)> {
+    let mut frames = Vec::new();
+    let mut from = have;
+    while !is_whole && let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX)
+    {
+        let bytes = delta.ops.iter().map(Op::size).sum();
+        from = delta.to;
+        frames.push((Frame::Delta(OwnedDelta { owner, delta }), bytes));
+        if from == section.ver {
+            return frames;
+        }
+    }
+    let Snapshot { epoch, ver, floor, ops } = section.snapshot();
+    let mut parts: Vec<(Vec<Op>, usize)> = vec![(vec![], 0)];
+    for op in ops {
+        let size = op.size();
+        match parts.last_mut() {
+            Some((part, bytes)) if *bytes + size <= FRAME_OPS_BYTES_MAX => {
+                *bytes += size;
+                part.push(op);
+            }
+            Some(_) | None => parts.push((vec![op], size)),
+        }
+    }
+    let last = parts.len() - 1;
+    let parts = parts.into_iter().enumerate().map(|(at, (ops, bytes))| {
+        (Frame::Snapshot { owner, epoch, ver, floor, ops, is_last: at == last }, bytes)
+    });
+    parts.collect()
+}
