@@ -55,6 +55,8 @@ pub struct Catalogue {
     wishes: Wishes,
     dirty_topics: BTreeSet<Name>,
     dirty_producers: bool,
+    /// The own section has no room, and that has been said.
+    is_full: bool,
     /// Owners whose sections may have changed, for an auditor; `None` without one.
     touched: Option<BTreeSet<NodeId>>,
 }
@@ -74,6 +76,7 @@ impl Catalogue {
             wishes: Wishes::default(),
             dirty_topics: BTreeSet::new(),
             dirty_producers: false,
+            is_full: false,
             touched: None,
         }
     }
@@ -161,7 +164,12 @@ impl Catalogue {
         if mutant!(Canary) {
             return false;
         }
-        if !self.own.write(key.clone(), value) {
+        let is_refused = !self.own.write(key.clone(), value);
+        let was_full = std::mem::replace(&mut self.is_full, is_refused && self.own.is_full());
+        if self.is_full && !was_full {
+            tracing::warn!("too many topics and channels; other nodes do not learn of new ones");
+        }
+        if is_refused {
             return false;
         }
         self.touch(self.me);

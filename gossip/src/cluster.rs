@@ -11,6 +11,7 @@ mod join;
 mod periodic;
 mod pulls;
 mod sizes;
+mod strangers;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +36,7 @@ use crate::spread::Spread;
 
 use join::Join;
 use periodic::Periodic;
+use strangers::Strangers;
 use streams::Streams;
 
 pub use crate::registrar::Now as ClusterTime;
@@ -168,6 +170,7 @@ pub struct Cluster {
     spread: Spread,
     buckets: Buckets,
     streams: Streams,
+    strangers: Strangers,
     join: Join,
     periodic: Periodic,
     pulls: BTreeMap<NodeId, pulls::PullInFlight>,
@@ -201,6 +204,7 @@ impl Cluster {
             spread: Spread::default(),
             buckets: Buckets::new(seal.hash_key()),
             streams: Streams::default(),
+            strangers: Strangers::default(),
             join: Join::new(&boot),
             periodic: Periodic::new(&boot.timings, now.at, &mut rng),
             pulls: BTreeMap::new(),

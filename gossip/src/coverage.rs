@@ -80,6 +80,7 @@ names! {
     "wire_version_refused",
     "other_cluster_refused",
     "damage_refused",
+    "flood_refused",
     // Sections of the absent, deletions, wishes.
     "detached_section_kept",
     "detached_forgotten_by_age",

@@ -205,6 +205,7 @@ impl Membership {
             .iter()
             .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
+            .filter(|m| !self.may_not_renew_for(m))
             .filter(|m| {
                 let is_meant =
                     m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me;

@@ -7,6 +7,7 @@ use crate::NodeId;
 use crate::codec::SwimCodec;
 use crate::envelope::HEADER_BYTES;
 use crate::identity::Identity;
+use crate::repair::BUCKETS_MAX;
 use crate::section::{Delta, Op};
 use crate::wish::Wish;
 
@@ -89,6 +90,23 @@ pub enum Message {
     Leave(Identity),
     /// Something for the owner to do.
     Wish(Wish),
+}
+
+impl Message {
+    /// Whether no list is longer than senders make it; more would only be work.
+    pub fn is_bounded(&self) -> bool {
+        match self {
+            Self::Deltas(deltas) => {
+                deltas.iter().all(|owned| owned.delta.ops.len() <= DELTA_OPS_MAX)
+            }
+            Self::Heads { heads, asks, .. } => {
+                heads.len() <= HEADS_MAX && asks.len() <= BUCKETS_MAX
+            }
+            Self::Pull(asks) => asks.len() <= HEADS_MAX,
+            Self::Digest { buckets, .. } => (1..=BUCKETS_MAX).contains(&buckets.len()),
+            Self::Leave(_) | Self::Wish(_) => true,
+        }
+    }
 }
 
 /// Why a stream was opened.

@@ -8,181 +8,26 @@
 //! 4. Below the owner's floor deletions have been forgotten, so only a snapshot is served.
 //! 5. A snapshot of the same epoch is merged: it may come from a copy that is itself behind.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod key;
 
-use grapevine_protocol::is_valid_name;
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::{Audit, Touch};
-use crate::name::name;
-use crate::producer::ProducerRecord;
 
 pub use crate::name::Name;
+pub use key::{Applied, Delta, Entry, Key, Op, ProducerId, Snapshot, Value};
 
 /// Most keys one section may hold: 65,535 topics with seven channels each.
 pub const SECTION_KEYS_MAX: usize = 524_288;
 
-/// Which producer of an owner a key belongs to.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
-)]
-pub struct ProducerId(pub u32);
+/// Most topics in one section, counted once for each producer that has them.
+pub const SECTION_TOPICS_MAX: usize = 65_535;
 
-impl ProducerId {
-    /// The owner's own nsqd.
-    pub const NSQD: Self = Self(0);
-    /// No producer at all: names that exist without one (`/topic/create` of the lookup API).
-    pub const NAMES: Self = Self(u32::MAX);
-}
+/// Most bytes of one section as it travels whole: the largest snapshot.
+pub const SECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What an entry is about. Ordered by topic, so that everything about a topic is one range.
-///
-/// An empty topic is the producer's own record; an empty channel is the topic itself.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct Key {
-    /// Topic name, or empty.
-    #[serde(deserialize_with = "name")]
-    pub topic: Name,
-    /// Whose registration.
-    pub producer: ProducerId,
-    /// Channel name, or empty.
-    #[serde(deserialize_with = "name")]
-    pub channel: Name,
-}
-
-impl Key {
-    /// A registration of `topic`, or of `channel` in it if that is not empty.
-    pub fn new(producer: ProducerId, topic: &str, channel: &str) -> Self {
-        Self { topic: Name::from(topic), producer, channel: Name::from(channel) }
-    }
-
-    /// The producer's own record.
-    pub fn record(producer: ProducerId) -> Self {
-        Self::new(producer, "", "")
-    }
-
-    fn is_valid(&self) -> bool {
-        if self.topic.is_empty() {
-            return self.channel.is_empty() && self.producer != ProducerId::NAMES;
-        }
-        is_valid_name(self.topic.as_bytes())
-            && (self.channel.is_empty() || is_valid_name(self.channel.as_bytes()))
-    }
-}
-
-/// What a live key says.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Value {
-    /// The record of a producer.
-    Producer(Arc<ProducerRecord>),
-    /// A topic or channel is registered. `tombstoned_at_ns` (wall clock, ns since 1970) hides the
-    /// producer from this topic's `/lookup`; only the owner ends it.
-    Registered {
-        /// When it was tombstoned, if it is.
-        tombstoned_at_ns: Option<i64>,
-    },
-}
-
-impl Value {
-    /// A plain registration.
-    pub const REGISTERED: Self = Self::Registered { tombstoned_at_ns: None };
-}
-
-/// A key's last write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// Version of that write.
-    pub ver: u64,
-    /// `None`: deleted.
-    pub value: Option<Value>,
-}
-
-/// One write, as it travels.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Op {
-    /// Version of the write.
-    pub ver: u64,
-    /// What was written.
-    pub key: Key,
-    /// Its new value; `None`: deleted.
-    pub value: Option<Value>,
-}
-
-impl Op {
-    /// Upper bound of its encoded size in bytes.
-    pub(crate) fn size(&self) -> usize {
-        let value = match &self.value {
-            None => 1,
-            Some(Value::Registered { .. }) => 12,
-            Some(Value::Producer(record)) => {
-                let p = &record.producer;
-                32 + p.remote_address.len()
-                    + p.hostname.len()
-                    + p.broadcast_address.len()
-                    + p.version.len()
-                    + p.topology_zone.len()
-                    + p.topology_region.len()
-            }
-        };
-        16 + self.key.topic.len() + self.key.channel.len() + value
-    }
-
-    fn is_valid(&self) -> bool {
-        self.key.is_valid()
-            && match &self.value {
-                None => true,
-                Some(Value::Producer(record)) => {
-                    self.key.topic.is_empty() && record.producer.is_bounded()
-                }
-                Some(Value::Registered { .. }) => !self.key.topic.is_empty(),
-            }
-    }
-}
-
-/// The writes of an owner with versions in `(from, to]`, overwritten ones left out.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Delta {
-    /// Epoch of the owner.
-    pub epoch: u64,
-    /// What the receiver must have.
-    pub from: u64,
-    /// What the receiver has afterwards.
-    pub to: u64,
-    /// The owner's floor as far as the sender knows it.
-    pub floor: u64,
-    /// The writes, by rising version.
-    pub ops: Vec<Op>,
-}
-
-/// A whole section.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Snapshot {
-    /// Epoch of the owner.
-    pub epoch: u64,
-    /// Version of the sender's copy.
-    pub ver: u64,
-    /// Highest version whose deletion has been forgotten.
-    pub floor: u64,
-    /// Every key the sender's copy holds, by rising version.
-    pub ops: Vec<Op>,
-}
-
-/// What came of a delta or a snapshot.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Applied {
-    /// Nothing new.
-    Stale,
-    /// Cannot be applied: ask for everything after `have`.
-    Gap {
-        /// Version to ask from.
-        have: u64,
-    },
-    /// Breaks the format's rules; nothing was applied.
-    Invalid,
-    /// Applied; these keys may have changed.
-    Changed(Vec<Key>),
-}
+/// Of those the owner leaves some free for what changes without a new key.
+const OWN_BYTES_MAX: usize = SECTION_BYTES_MAX - 512 * 1024;
 
 /// Keys of one owner, in one epoch, up to one version.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -196,6 +41,10 @@ pub struct Section {
     keys: BTreeMap<Key, Entry>,
     by_ver: BTreeMap<u64, Key>,
     dead: BTreeSet<u64>,
+    /// What it weighs as a snapshot, and its topics, deletions included in both.
+    bytes: usize,
+    topics: usize,
+    is_full: bool,
     audit: Option<Box<Audit>>,
 }
 
@@ -232,7 +81,7 @@ impl Section {
             Some(entry) => entry.value == value,
             None => value.is_none(),
         };
-        if unchanged {
+        if unchanged || !self.has_room_for(&key, value.as_ref()) {
             return false;
         }
         let last = self.keys.get(&key).map(|entry| entry.ver);
@@ -288,7 +137,8 @@ impl Section {
             ops.iter().all(|op| delta.from < op.ver && op.ver <= delta.to && op.is_valid())
                 && ops.is_sorted_by(|a, b| a.ver < b.ver)
         };
-        if !in_range(&delta.ops) || self.keys.len() + delta.ops.len() > SECTION_KEYS_MAX {
+        let of_before = if newer_epoch { (0, 0, 0) } else { self.load() };
+        if !in_range(&delta.ops) || !is_bounded(of_before, &delta.ops, 2) {
             return Applied::Invalid;
         }
         let mut changed = Vec::new();
@@ -319,7 +169,7 @@ impl Section {
             return Applied::Stale;
         }
         let ops = &snapshot.ops;
-        if ops.len() > SECTION_KEYS_MAX
+        if !is_bounded((0, 0, 0), ops, 1)
             || !ops.iter().all(|op| op.ver <= snapshot.ver && op.is_valid())
             || !ops.is_sorted_by(|a, b| a.ver < b.ver)
         {
@@ -447,7 +297,9 @@ impl Section {
         if let Some(audit) = &mut self.audit {
             audit.note(&key, self.keys.get(&key), Some(&entry));
         }
+        self.weigh(&key, Some(&entry), true);
         if let Some(old) = self.keys.insert(key.clone(), entry) {
+            self.weigh(&key, Some(&old), false);
             self.by_ver.remove(&old.ver);
             self.dead.remove(&old.ver);
         }
@@ -456,12 +308,51 @@ impl Section {
 
     fn remove(&mut self, key: &Key) {
         if let Some(old) = self.keys.remove(key) {
+            self.weigh(key, Some(&old), false);
             if let Some(audit) = &mut self.audit {
                 audit.note(key, Some(&old), None);
             }
             self.by_ver.remove(&old.ver);
             self.dead.remove(&old.ver);
         }
+    }
+
+    /// Whether the owner may write that: a key more must leave the section small enough for
+    /// everyone to take it whole. Deletions are forgotten early if that makes room.
+    fn has_room_for(&mut self, key: &Key, value: Option<&Value>) -> bool {
+        if value.is_none() || self.keys.contains_key(key) {
+            return true;
+        }
+        let fits = |section: &Self| {
+            section.bytes + key::size(key, value) <= OWN_BYTES_MAX
+                && section.topics + usize::from(key.is_topic()) <= SECTION_TOPICS_MAX
+        };
+        if !fits(self) {
+            self.forget_deletions(self.ver);
+        }
+        self.is_full = !fits(self);
+        !self.is_full
+    }
+
+    /// Whether the owner's last attempt to write a new key found no room.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// `entry` of `key` came, or is gone.
+    fn weigh(&mut self, key: &Key, entry: Option<&Entry>, comes: bool) {
+        let Some(entry) = entry else { return };
+        let (bytes, topics) = (key::size(key, entry.value.as_ref()), usize::from(key.is_topic()));
+        if comes {
+            (self.bytes, self.topics) = (self.bytes + bytes, self.topics + topics);
+        } else {
+            (self.bytes, self.topics) = (self.bytes - bytes, self.topics - topics);
+        }
+    }
+
+    /// Keys, topics and bytes, deletions included.
+    fn load(&self) -> (usize, usize, usize) {
+        (self.keys.len(), self.topics, self.bytes)
     }
 
     fn begin_epoch(&mut self, epoch: u64) -> Vec<Key> {
@@ -491,10 +382,24 @@ impl Section {
         for ver in std::mem::replace(&mut self.dead, kept) {
             if let Some(key) = self.by_ver.remove(&ver) {
                 let old = self.keys.remove(&key);
+                self.weigh(&key, old.as_ref(), false);
                 if let Some(audit) = &mut self.audit {
                     audit.note(&key, old.as_ref(), None);
                 }
             }
         }
     }
+}
+
+/// Whether a section that has so many keys, topics and bytes may take `ops`.
+///
+/// With a delta what its owner has deleted and forgotten meanwhile is still there until it has been
+/// applied, so that a section may have twice (`margin`) what its owner can have.
+fn is_bounded(load: (usize, usize, usize), ops: &[Op], margin: usize) -> bool {
+    let (keys, topics, bytes) = load;
+    let new_topics = ops.iter().filter(|op| op.key.is_topic()).count();
+    let new_bytes: usize = ops.iter().map(Op::size).sum();
+    keys + ops.len() <= margin * SECTION_KEYS_MAX
+        && topics + new_topics <= margin * SECTION_TOPICS_MAX
+        && bytes + new_bytes <= margin * SECTION_BYTES_MAX
 }

@@ -34,22 +34,14 @@ impl Cluster {
             return self.count("dropped_too_large");
         }
         let (sender, body) = match self.seal.open(bytes) {
-            Ok((sender, body)) => (sender, body),
-            Err(OpenError::Truncated) => return self.count("dropped_truncated"),
-            Err(OpenError::Version) => {
-                sometimes!("wire_version_refused");
-                return self.count("dropped_wire_version");
-            }
-            Err(OpenError::Key) => return self.count("dropped_unknown_key"),
-            Err(OpenError::Cluster) => {
-                sometimes!("other_cluster_refused");
-                return self.count("dropped_other_cluster");
-            }
-            Err(OpenError::Damaged) => {
-                sometimes!("damage_refused");
-                return self.count("dropped_damaged");
-            }
+            Ok(opened) => opened,
+            Err(error) => return self.refuse_envelope(error),
         };
+        let is_member = self.membership.active().contains_key(&sender.node);
+        if !is_member && !self.strangers.hears(from, now) {
+            sometimes!("flood_refused");
+            return self.count("dropped_flood");
+        }
         match body.split_first() {
             Some((&KIND_SWIM, body)) => {
                 if let Err(reason) = self.membership.handle_swim(now, from, body) {
@@ -61,6 +53,9 @@ impl Cluster {
                 let Ok(message) = decode_datagram::<Message>(body) else {
                     return self.count("dropped_malformed");
                 };
+                if !message.is_bounded() {
+                    return self.count("dropped_too_many");
+                }
                 // Answers go to the address membership knows, never to what a packet claims.
                 match self.membership.active().get(&sender.node).copied() {
                     Some(peer) if peer.epoch == sender.epoch => {
@@ -83,6 +78,25 @@ impl Cluster {
         }
     }
 
+    fn refuse_envelope(&mut self, error: OpenError) {
+        match error {
+            OpenError::Truncated => self.count("dropped_truncated"),
+            OpenError::Version => {
+                sometimes!("wire_version_refused");
+                self.count("dropped_wire_version");
+            }
+            OpenError::Key => self.count("dropped_unknown_key"),
+            OpenError::Cluster => {
+                sometimes!("other_cluster_refused");
+                self.count("dropped_other_cluster");
+            }
+            OpenError::Damaged => {
+                sometimes!("damage_refused");
+                self.count("dropped_damaged");
+            }
+        }
+    }
+
     fn handle_message(&mut self, now: Moment, peer: Identity, message: Message) {
         match message {
             Message::Deltas(deltas) => {
@@ -94,8 +108,7 @@ impl Cluster {
                 self.compare_heads(now, peer, &heads, usize::from(bucket_count), &asks);
             }
             Message::Pull(asks) => {
-                let wanted: Vec<_> =
-                    asks.iter().take(HEADS_MAX).map(|a| (a.owner, a.epoch, a.have)).collect();
+                let wanted: Vec<_> = asks.iter().map(|a| (a.owner, a.epoch, a.have)).collect();
                 self.offer(now, peer.addr, &wanted);
                 if buggify!("pull_answered_twice", self.boot.seed, now.0) {
                     self.offer(now, peer.addr, &wanted);
@@ -281,7 +294,7 @@ impl Cluster {
         asks: &[u16],
     ) {
         let mut newer = Vec::new();
-        for head in heads.iter().take(HEADS_MAX) {
+        for head in heads {
             let mine = self.head_of(head.owner);
             if mine < (head.epoch, head.ver) {
                 if self.accepts(now, head.owner, head.epoch, head.ver) {
@@ -305,9 +318,6 @@ impl Cluster {
     }
 
     fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u64]) {
-        if !(1..=BUCKETS_MAX).contains(&buckets.len()) {
-            return self.count("dropped_malformed");
-        }
         let heads = self.heads();
         let mine = self.buckets.digest(&heads, buckets.len());
         let pairs = mine.iter().zip(buckets).enumerate();

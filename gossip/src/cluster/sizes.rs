@@ -35,8 +35,8 @@ impl Sizes {
         streams::INBOUND_MAX
     };
 
-    /// Most bytes of snapshots in the making: one for each stream.
-    pub const STAGED_BYTES_MAX: usize = 2 * Self::STREAMS_MAX * streams::SNAPSHOT_BYTES_MAX;
+    /// Most bytes of snapshots in the making.
+    pub const STAGED_BYTES_MAX: usize = streams::STAGED_BYTES_MAX;
 }
 
 impl Cluster {

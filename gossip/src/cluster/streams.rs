@@ -25,8 +25,12 @@ pub(super) const INBOUND_MAX: usize = 8;
 /// Members, heads or asks in one frame: at most 45 bytes each.
 const FRAME_ITEMS_MAX: usize = 1000;
 
-/// Largest snapshot that is put together from parts.
-pub(super) const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of snapshots in the making, all streams together; a stream that brings more ends, and the
+/// section is asked for again.
+pub(super) const STAGED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Most bytes of frames that one stream may bring; four times what an exchange sends.
+const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Streams that are open or being opened.
 #[derive(Debug, Default)]
@@ -53,6 +57,8 @@ struct Conn {
     theirs: BTreeMap<NodeId, (u64, u64)>,
     asks: Vec<Ask>,
     staged: Option<(NodeId, Snapshot, usize)>,
+    /// Bytes of frames that came.
+    received: usize,
     /// Identity this node had when it said hello.
     told: Option<Identity>,
     turns: u32,
@@ -77,6 +83,7 @@ impl Conn {
             theirs: BTreeMap::new(),
             asks: Vec::new(),
             staged: None,
+            received: 0,
             told: None,
             turns: 0,
         }
@@ -197,15 +204,17 @@ impl Cluster {
     }
 
     pub(super) fn handle_frame(&mut self, now: Moment, id: ConnId, bytes: &[u8]) {
-        if self.is_stopped || !self.streams.conns.contains_key(&id) {
+        let Some(conn) = self.streams.conns.get_mut(&id).filter(|_| !self.is_stopped) else {
             return;
-        }
+        };
+        conn.received += bytes.len();
+        let is_bounded = bytes.len() <= FRAME_BYTES_MAX && conn.received <= STREAM_BYTES_MAX;
         let frame = match self.seal.open(bytes) {
             Ok((_, body)) => decode_frame::<Frame>(body).ok(),
             Err(_) => None,
         };
         let is_welcome = match frame {
-            Some(frame) if bytes.len() <= FRAME_BYTES_MAX => self.take_frame(now, id, frame),
+            Some(frame) if is_bounded => self.take_frame(now, id, frame),
             Some(_) | None => false,
         };
         if !is_welcome {

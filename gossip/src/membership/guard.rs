@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Buf;
-use foca::{Codec, Header, Message};
+use foca::{Codec, Header, Member, Message, State};
 
 use super::{MEMBERS_MAX, Membership, RENEWALS_PER_MINUTE_MAX};
 use crate::codec::SwimCodec;
@@ -26,9 +26,7 @@ impl Membership {
         let is_stranger = self.is_stranger(&header.src);
         match header.message {
             Message::Announce if !mutant!(N16) => return Some("dropped_announce"),
-            Message::TurnUndead
-                if self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15) =>
-            {
+            Message::TurnUndead if self.is_renewed_enough() => {
                 sometimes!("renewal_refused");
                 return Some("dropped_turn_undead");
             }
@@ -58,6 +56,10 @@ impl Membership {
         if self.is_epoch_jump(&header.src) {
             return Some("dropped_epoch_jump");
         }
+        // The same by way of rumours. Looked for only in the minutes in which it matters.
+        if self.is_renewed_enough() && told(updates).any(|member| self.may_not_renew_for(&member)) {
+            return Some("dropped_turn_undead");
+        }
         let is_full = self.known_count() >= MEMBERS_MAX;
         (is_full && self.brings_new_members(&header.src, updates)).then_some("dropped_members_full")
     }
@@ -86,15 +88,39 @@ impl Membership {
                 .is_some_and(|known| is_epoch_jump(identity.epoch, known))
     }
 
+    /// Whether the own identity was renewed so often that it is not again for a while.
+    fn is_renewed_enough(&self) -> bool {
+        self.renewals.len() >= RENEWALS_PER_MINUTE_MAX && !mutant!(N15)
+    }
+
+    /// Whether this is news that could only be answered by renewing the own identity, which was
+    /// renewed often enough: it is down, or suspected in the last incarnation there is.
+    pub(super) fn may_not_renew_for(&self, member: &Member<Identity>) -> bool {
+        let is_final = match member.state() {
+            State::Down => true,
+            State::Suspect => member.incarnation() == u16::MAX,
+            State::Alive => false,
+        };
+        let is_refused = is_final && *member.id() == self.me() && self.is_renewed_enough();
+        if is_refused {
+            sometimes!("renewal_refused");
+        }
+        is_refused
+    }
+
     /// Whether a packet's sender, or somebody it tells of, is not known here.
-    fn brings_new_members(&self, sender: &Identity, mut updates: &[u8]) -> bool {
+    fn brings_new_members(&self, sender: &Identity, updates: &[u8]) -> bool {
         let known: BTreeSet<SocketAddr> =
             self.foca.iter_membership_state().map(|member| member.id().addr).collect();
         if !known.contains(&sender.addr) {
             return true;
         }
-        let count = if updates.remaining() >= 2 { updates.get_u16() } else { 0 };
-        let mut told = (0..count).map_while(|_| SwimCodec.decode_member(&mut updates).ok());
-        told.any(|member| !known.contains(&member.id().addr))
+        told(updates).any(|member| !known.contains(&member.id().addr))
     }
+}
+
+/// The members that a packet tells of, as far as it can be read.
+fn told(mut updates: &[u8]) -> impl Iterator<Item = Member<Identity>> + '_ {
+    let count = if updates.remaining() >= 2 { updates.get_u16() } else { 0 };
+    (0..count).map_while(move |_| SwimCodec.decode_member(&mut updates).ok())
 }

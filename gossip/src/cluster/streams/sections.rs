@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use grapevine_protocol::Moment;
 
-use super::{Role, SNAPSHOT_BYTES_MAX};
+use super::{Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::{Cluster, ConnId};
 use crate::message::{Frame, OwnedDelta, Purpose};
-use crate::section::{Op, Section, Snapshot};
+use crate::section::{Op, SECTION_BYTES_MAX, Section, Snapshot};
 
 /// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`](crate::message::FRAME_BYTES_MAX).
 const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
@@ -36,14 +36,15 @@ impl Cluster {
         let is_same = *of == owner
             && (staged.epoch, staged.ver, staged.floor) == (part.epoch, part.ver, part.floor);
         *size += bytes;
-        if !is_same || *size > SNAPSHOT_BYTES_MAX {
+        if !is_same || *size > SECTION_BYTES_MAX {
             return false;
         }
         staged.ops.extend(part.ops);
         if is_last && let Some((_, snapshot, _)) = conn.staged.take() {
             self.take_snapshot(now, peer.node, owner, &snapshot, passes_on);
         }
-        true
+        let (.., staged_bytes) = self.streams.sizes();
+        staged_bytes <= STAGED_BYTES_MAX
     }
 
     /// What this node has more of than one that has `theirs`, from where it has to begin.

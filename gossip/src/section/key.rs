@@ -1,0 +1,180 @@
+//! What a section is made of: keys and values, and the writes and answers that travel.
+
+use std::sync::Arc;
+
+use grapevine_protocol::is_valid_name;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Name, name};
+use crate::producer::ProducerRecord;
+
+/// Which producer of an owner a key belongs to.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+pub struct ProducerId(pub u32);
+
+impl ProducerId {
+    /// The owner's own nsqd.
+    pub const NSQD: Self = Self(0);
+    /// No producer at all: names that exist without one (`/topic/create` of the lookup API).
+    pub const NAMES: Self = Self(u32::MAX);
+}
+
+/// What an entry is about. Ordered by topic, so that everything about a topic is one range.
+///
+/// An empty topic is the producer's own record; an empty channel is the topic itself.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Key {
+    /// Topic name, or empty.
+    #[serde(deserialize_with = "name")]
+    pub topic: Name,
+    /// Whose registration.
+    pub producer: ProducerId,
+    /// Channel name, or empty.
+    #[serde(deserialize_with = "name")]
+    pub channel: Name,
+}
+
+impl Key {
+    /// A registration of `topic`, or of `channel` in it if that is not empty.
+    pub fn new(producer: ProducerId, topic: &str, channel: &str) -> Self {
+        Self { topic: Name::from(topic), producer, channel: Name::from(channel) }
+    }
+
+    /// The producer's own record.
+    pub fn record(producer: ProducerId) -> Self {
+        Self::new(producer, "", "")
+    }
+
+    /// Whether it is the registration of a topic.
+    pub(super) fn is_topic(&self) -> bool {
+        !self.topic.is_empty() && self.channel.is_empty()
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        if self.topic.is_empty() {
+            return self.channel.is_empty() && self.producer != ProducerId::NAMES;
+        }
+        is_valid_name(self.topic.as_bytes())
+            && (self.channel.is_empty() || is_valid_name(self.channel.as_bytes()))
+    }
+}
+
+/// What a live key says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// The record of a producer.
+    Producer(Arc<ProducerRecord>),
+    /// A topic or channel is registered. `tombstoned_at_ns` (wall clock, ns since 1970) hides the
+    /// producer from this topic's `/lookup`; only the owner ends it.
+    Registered {
+        /// When it was tombstoned, if it is.
+        tombstoned_at_ns: Option<i64>,
+    },
+}
+
+impl Value {
+    /// A plain registration.
+    pub const REGISTERED: Self = Self::Registered { tombstoned_at_ns: None };
+}
+
+/// A key's last write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Version of that write.
+    pub ver: u64,
+    /// `None`: deleted.
+    pub value: Option<Value>,
+}
+
+/// One write, as it travels.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Op {
+    /// Version of the write.
+    pub ver: u64,
+    /// What was written.
+    pub key: Key,
+    /// Its new value; `None`: deleted.
+    pub value: Option<Value>,
+}
+
+impl Op {
+    /// Upper bound of its encoded size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size(&self.key, self.value.as_ref())
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        self.key.is_valid()
+            && match &self.value {
+                None => true,
+                Some(Value::Producer(record)) => {
+                    self.key.topic.is_empty() && record.producer.is_bounded()
+                }
+                Some(Value::Registered { .. }) => !self.key.topic.is_empty(),
+            }
+    }
+}
+
+/// The writes of an owner with versions in `(from, to]`, overwritten ones left out.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// What the receiver must have.
+    pub from: u64,
+    /// What the receiver has afterwards.
+    pub to: u64,
+    /// The owner's floor as far as the sender knows it.
+    pub floor: u64,
+    /// The writes, by rising version.
+    pub ops: Vec<Op>,
+}
+
+/// A whole section.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Snapshot {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// Version of the sender's copy.
+    pub ver: u64,
+    /// Highest version whose deletion has been forgotten.
+    pub floor: u64,
+    /// Every key the sender's copy holds, by rising version.
+    pub ops: Vec<Op>,
+}
+
+/// What came of a delta or a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Applied {
+    /// Nothing new.
+    Stale,
+    /// Cannot be applied: ask for everything after `have`.
+    Gap {
+        /// Version to ask from.
+        have: u64,
+    },
+    /// Breaks the format's rules; nothing was applied.
+    Invalid,
+    /// Applied; these keys may have changed.
+    Changed(Vec<Key>),
+}
+
+/// Upper bound of the encoded size of a write, in bytes.
+pub(super) fn size(key: &Key, value: Option<&Value>) -> usize {
+    let value = match value {
+        None => 1,
+        Some(Value::Registered { .. }) => 12,
+        Some(Value::Producer(record)) => {
+            let p = &record.producer;
+            32 + p.remote_address.len()
+                + p.hostname.len()
+                + p.broadcast_address.len()
+                + p.version.len()
+                + p.topology_zone.len()
+                + p.topology_region.len()
+        }
+    };
+    16 + key.topic.len() + key.channel.len() + value
+}
