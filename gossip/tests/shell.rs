@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests of the shell")]
 #![expect(clippy::unwrap_used, reason = "a test may")]
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grapevine_gossip::agent::{Config, start};
@@ -18,6 +20,16 @@ struct Node {
 
 impl Node {
     fn start(number: u16, bind: SocketAddr, seeds: &[SocketAddr]) -> Self {
+        Self::behind(number, bind, None, seeds)
+    }
+
+    /// A node that others reach at another address than the one it binds.
+    fn behind(
+        number: u16,
+        bind: SocketAddr,
+        advertise: Option<SocketAddr>,
+        seeds: &[SocketAddr],
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -25,6 +37,7 @@ impl Node {
             .unwrap();
         let config = Config {
             bind,
+            advertise,
             seeds: seeds.iter().map(SocketAddr::to_string).collect(),
             producer: Producer {
                 broadcast_address: "127.0.0.1".to_owned(),
@@ -210,4 +223,109 @@ fn a_node_that_has_left_frees_its_port_and_answers_no_more() {
     within(SOON, "the port is free", || TcpStream::connect(addr).is_err());
     let heir = Node::start(3, addr, &[node.addr()]);
     within(SOON, "another node lives there now", || node.lists(2) && heir.lists(2));
+}
+
+/// The way to a node, which can be cut: packets are lost then, and streams, old ones and new ones,
+/// stand still.
+struct Way {
+    addr: SocketAddr,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Way {
+    /// The way to a node that will listen at `to`.
+    fn to(to: SocketAddr) -> Self {
+        let (listener, socket, addr) = free_port();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&is_cut);
+        std::thread::spawn(move || {
+            let mut packet = [0; 2048];
+            while let Ok((len, _)) = socket.recv_from(&mut packet) {
+                if !cut.load(Ordering::SeqCst) {
+                    let _ = socket.send_to(&packet[..len], to);
+                }
+            }
+        });
+        let cut = Arc::clone(&is_cut);
+        std::thread::spawn(move || {
+            while let Ok((here, _)) = listener.accept() {
+                if let Ok(there) = TcpStream::connect(to) {
+                    carry(here.try_clone().unwrap(), there.try_clone().unwrap(), &cut);
+                    carry(there, here, &cut);
+                }
+            }
+        });
+        Self { addr, is_cut }
+    }
+}
+
+/// Carries what comes from one stream to the other, while the way is not cut.
+fn carry(mut from: TcpStream, mut to: TcpStream, is_cut: &Arc<AtomicBool>) {
+    let is_cut = Arc::clone(is_cut);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = from.read(&mut bytes) {
+            if is_cut.load(Ordering::SeqCst) || to.write_all(&bytes[..len]).is_err() {
+                // What was lost once is never delivered, so nothing after it can be.
+                return;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+}
+
+fn free_port() -> (TcpListener, UdpSocket, SocketAddr) {
+    loop {
+        let listener = TcpListener::bind(any()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        if let Ok(socket) = UdpSocket::bind(addr) {
+            return (listener, socket, addr);
+        }
+    }
+}
+
+#[test]
+fn after_a_partition_of_packets_and_streams_both_find_each_other_again() {
+    let binds = [free_port().2, free_port().2];
+    let ways = binds.map(Way::to);
+    let [first, second] = ways.each_ref().map(|way| way.addr);
+    let nodes = [
+        Node::behind(1, binds[0], Some(first), &[]),
+        Node::behind(2, binds[1], Some(second), &[first]),
+    ];
+    within(SOON, "both list both", || nodes.iter().all(|node| node.lists(2)));
+    let set = |is_cut| ways.iter().for_each(|way| way.is_cut.store(is_cut, Ordering::SeqCst));
+    for topic in ["one", "two"] {
+        set(true);
+        within(3 * SOON, "each is alone", || nodes.iter().all(|node| node.lists(1)));
+        nodes[1].handle.topic_created(topic);
+        set(false);
+        within(3 * SOON, "both list both", || nodes.iter().all(|node| node.lists(2)));
+        within(SOON, "what was done meanwhile is known", || {
+            nodes[0].handle.view().lookup(topic).is_some_and(|found| found.producers.len() == 1)
+        });
+    }
+}
+
+#[test]
+fn a_member_that_is_killed_and_started_again_at_its_port_is_back_under_its_new_identity() {
+    let node = Node::alone(1);
+    let mut peer = Node::with_seeds(2, &[node.addr()]);
+    within(SOON, "both list both", || node.lists(2) && peer.lists(2));
+    for life in 3..6 {
+        let addr = peer.addr();
+        drop(peer);
+        // The old process lets go of its port a little later.
+        within(SOON, "the port is free", || {
+            TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok()
+        });
+        peer = Node::start(life, addr, &[node.addr()]);
+        within(SOON, "both list both, and nobody else", || {
+            let view = node.handle.view();
+            let nodes = view.nodes();
+            nodes.len() == 2
+                && nodes.iter().any(|listed| listed.producer.tcp_port == life)
+                && peer.lists(2)
+        });
+    }
 }
