@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foca::Codec;
+use foca::{Codec, Header, Member, Message as Swim, State};
 use grapevine_gossip::cluster::{Boot, Cluster, ClusterTime, ConnId, Input, Output};
 use grapevine_gossip::codec::{SwimCodec, decode_datagram, decode_frame, encode};
 use grapevine_gossip::config::Timings;
@@ -85,6 +85,49 @@ fn the_bytes_of_datagrams_do_not_change_by_accident() {
 fn the_bytes_of_frames_do_not_change_by_accident() {
     let encoded: Vec<String> = frames().iter().map(|frame| hex(&encode(frame))).collect();
     assert_eq!(encoded, FRAMES, "a change of the wire format needs a new wire version");
+}
+
+/// Each kind of packet of the failure detector, with one member in it.
+fn packets() -> Vec<Vec<u8>> {
+    let (src, target) = (identity(), Identity { renew: 0, ..identity() });
+    let dst = Identity { addr: SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 4162)), ..src };
+    let number = 3;
+    let messages = [
+        Swim::Ping(number),
+        Swim::Ack(number),
+        Swim::PingReq { target, probe_number: number },
+        Swim::IndirectPing { origin: target, probe_number: number },
+        Swim::IndirectAck { target, probe_number: number },
+        Swim::ForwardedAck { origin: target, probe_number: number },
+        Swim::Gossip,
+        Swim::TurnUndead,
+    ];
+    let packet = |message| {
+        let mut bytes = Vec::new();
+        let header = Header { src, src_incarnation: 4, dst, message };
+        SwimCodec.encode_header(&header, &mut bytes).unwrap();
+        bytes.extend_from_slice(&1_u16.to_be_bytes());
+        SwimCodec.encode_member(&Member::new(target, 5, State::Suspect), &mut bytes).unwrap();
+        bytes
+    };
+    messages.into_iter().map(packet).collect()
+}
+
+#[test]
+fn the_bytes_of_the_failure_detector_do_not_change_by_accident() {
+    let encoded: Vec<String> = packets().iter().map(|packet| hex(packet)).collect();
+    let [header, target, news] = SWIM;
+    let expected = [
+        format!("{header}0003{news}"),
+        format!("{header}0103{news}"),
+        format!("{header}02{target}03{news}"),
+        format!("{header}03{target}03{news}"),
+        format!("{header}04{target}03{news}"),
+        format!("{header}05{target}03{news}"),
+        format!("{header}08{news}"),
+        format!("{header}0a{news}"),
+    ];
+    assert_eq!(encoded, expected, "a change of the wire format needs a new wire version");
 }
 
 #[test]
@@ -338,3 +381,10 @@ const FRAMES: [&str; 8] = [
 
 const ENVELOPE: &str =
     "0100000000000000000100000000000000020000000000000003ba35cfb23e5a8d2b626f6479";
+
+/// Sender and receiver, a member that is named, and the count of members with one of them.
+const SWIM: [&str; 3] = [
+    "000a000001fb421007fb2c01020401fd000000000000000000000000000001fb421007fb2c0102",
+    "000a000001fb421007fb2c0100",
+    "0001000a000001fb421007fb2c01000501",
+];
