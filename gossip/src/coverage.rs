@@ -123,7 +123,14 @@ names! {
 const _: () = assert!(POINTS.len() <= 128, "more points than flags");
 
 thread_local! {
-    static WATCH: Watch = const { Watch::OFF };
+    static WATCH: Watch = const {
+        Watch {
+            is_on: Cell::new(false),
+            reached: Cell::new(0),
+            luck: Cell::new(0),
+            threshold: Cell::new(0),
+        }
+    };
 }
 
 /// What this thread watches.
@@ -134,15 +141,6 @@ struct Watch {
     luck: Cell<u64>,
     /// Below this a draw of 32 bits deviates; 0: never.
     threshold: Cell<u64>,
-}
-
-impl Watch {
-    const OFF: Self = Self {
-        is_on: Cell::new(false),
-        reached: Cell::new(0),
-        luck: Cell::new(0),
-        threshold: Cell::new(0),
-    };
 }
 
 /// Points that were reached.

@@ -126,8 +126,10 @@ fn lists_longer_than_anybody_makes_them_are_not_read() {
     }
 }
 
-/// Ways to tell a node that it is down.
-fn ways() -> [(&'static str, fn(&mut Membership, Moment)); 4] {
+/// How to tell a node that it is down.
+type Tell = fn(&mut Membership, Moment);
+
+fn ways() -> [(&'static str, Tell); 4] {
     fn packet(membership: &mut Membership, now: Moment, message: Swim<Identity>, news: &[State]) {
         let (src, me) = (identity(PEER, 7), membership.me());
         let mut bytes = Vec::new();

@@ -1,5 +1,7 @@
 //! What goes over the wire: its bytes, and what becomes of bytes that are something else.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
