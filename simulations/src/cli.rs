@@ -1,6 +1,7 @@
 //! `grapevine simulate`: the simulator on the command line.
 
 mod args;
+mod bench;
 mod compare;
 mod diff;
 mod failure;
@@ -10,6 +11,7 @@ mod mutants;
 mod recorders;
 mod render;
 mod replay;
+mod report;
 mod run;
 mod selftest;
 mod shrink;
@@ -98,6 +100,8 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         Command::Render(args) => render::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Mutants(args) => mutants::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::List(args) => knowledge::list(&args),
         Command::Schema => knowledge::schema(),

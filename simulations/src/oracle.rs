@@ -10,6 +10,7 @@ mod views;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use grapevine_gossip::audit::Touched;
 use grapevine_gossip::cluster::{Cluster, ClusterEvent};
 use grapevine_protocol::Moment;
 
@@ -60,17 +61,18 @@ impl Oracle {
         self.views.wrote(node, cluster, now);
     }
 
-    /// A core was called: are its beliefs allowed?
+    /// A core was called: are its beliefs allowed? Returns which sections may have changed.
     pub(crate) fn handled(
         &mut self,
         node: usize,
         cluster: &mut Cluster,
         now: Moment,
         cause: Cause,
-    ) -> Result<(), Violation> {
+    ) -> Result<Vec<Touched>, Violation> {
         let touched = cluster.take_touched();
         self.sections.handled(node, cluster, &touched, now, cause)?;
-        self.views.handled(node, cluster, &touched, now, cause)
+        self.views.handled(node, cluster, &touched, now, cause)?;
+        Ok(touched)
     }
 
     /// A core sends a datagram, or a frame on a stream.

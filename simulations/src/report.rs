@@ -1,3 +1,8 @@
-//! Figures of many runs, beside what was promised and beside reality.
+//! Figures that are compared: with what the protocol promises, with real processes, along an axis.
 
+pub mod convergence;
+pub mod experiment;
 pub mod fidelity;
+mod observer;
+pub mod page;
+pub mod sweep;

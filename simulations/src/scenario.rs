@@ -4,6 +4,7 @@
 //! [`Plan`] in which nothing is. The format is described in `docs/scenarios.md`; the types that
 //! read it are its definition, and [`schema`] is made from them.
 
+pub mod axis;
 pub mod builtin;
 mod chaos;
 mod check;

@@ -153,7 +153,7 @@ impl Swarm {
 }
 
 /// Does the work in that many threads, or in this one if there can be no others.
-fn in_threads(jobs: usize, work: &(dyn Fn() + Sync)) {
+pub(crate) fn in_threads(jobs: usize, work: &(dyn Fn() + Sync)) {
     match rayon::ThreadPoolBuilder::new().num_threads(jobs).build() {
         Ok(pool) if jobs > 1 => drop(pool.broadcast(|_| work())),
         Ok(_) | Err(_) => work(),

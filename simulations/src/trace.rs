@@ -12,6 +12,10 @@ use crate::plan::Plan;
 
 /// Takes in what happens.
 pub trait Recorder {
+    /// How much it wants to be told.
+    fn detail(&self) -> Detail {
+        Detail::Everything
+    }
     /// The run begins.
     fn begin(&mut self, _plan: &Plan) {}
     /// Something happened.
@@ -20,6 +24,16 @@ pub trait Recorder {
     fn sample(&mut self, _sample: &Sample) {}
     /// The run is over.
     fn end(&mut self, _at: Duration, _violation: Option<&Violation>) {}
+}
+
+/// How much a [`Recorder`] is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Detail {
+    /// All there is.
+    Everything,
+    /// No messages, timers and samples: lives, faults, members, writes, and who learns of them. With
+    /// a thousand nodes the rest costs more than the run.
+    Changes,
 }
 
 /// Pause between samples.

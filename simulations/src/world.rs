@@ -37,7 +37,7 @@ use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::outcome::{CHECKPOINT_EVENTS, Outcome, Stats, Violation};
 use crate::plan::Plan;
-use crate::trace::{Recorder, SAMPLE_PERIOD};
+use crate::trace::{Detail, Recorder, SAMPLE_PERIOD};
 
 use node::{Arrival, Node};
 use outputs::Parcel;
@@ -67,6 +67,8 @@ pub struct World<'r> {
     index_of_id: FxHashMap<NodeId, u32>,
     oracle: Oracle,
     recorder: Option<&'r mut dyn Recorder>,
+    /// The recorder wants messages, timers and samples too.
+    tells_all: bool,
     ledger: Ledger,
     stats: Stats,
     /// Bytes sent in the current second.
@@ -103,6 +105,7 @@ impl<'r> World<'r> {
             index_of_id: FxHashMap::default(),
             oracle: Oracle::new(plan),
             recorder: None,
+            tells_all: false,
             ledger: Ledger::new(plan.nodes),
             stats: Stats::default(),
             second: (0, 0),
@@ -141,6 +144,9 @@ impl<'r> World<'r> {
         self.recorder = recorder;
         if let Some(recorder) = self.recorder.as_deref_mut() {
             recorder.begin(&self.plan);
+            self.tells_all = recorder.detail() == Detail::Everything;
+        }
+        if self.tells_all {
             self.queue.add(0, Event::Sample);
         }
         let mut result = Ok(());
@@ -368,8 +374,8 @@ impl<'r> World<'r> {
     fn settle(&mut self, index: usize, cause: Cause) -> Result<(), Violation> {
         let now = self.moment();
         let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
-        self.oracle.handled(index, cluster, now, cause)?;
-        self.after_settle(index);
+        let touched = self.oracle.handled(index, cluster, now, cause)?;
+        self.after_settle(index, &touched);
         while let Some(output) = self.nodes[index].cluster.as_mut().and_then(Cluster::poll) {
             self.perform(index, output)?;
         }

@@ -1,10 +1,14 @@
 //! The words of the command line.
 
+mod measuring;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(super) use self::measuring::{BenchArgs, Item, ReportArgs};
 
 /// Run a whole cluster in one process, break its network, and see what every node believes.
 ///
@@ -42,6 +46,10 @@ pub enum Command {
     Diff(DiffArgs),
     /// Look for the bugs that are planted in a special build
     Mutants(MutantsArgs),
+    /// Measure what the protocol promises, for clusters of several sizes, beside the targets
+    Report(ReportArgs),
+    /// How fast the simulator is, beside what it is to be
+    Bench(BenchArgs),
     /// Check the simulator itself: a broken cluster is caught, repeated runs are equal
     Selftest(SelftestArgs),
     /// The built-in scenarios
@@ -207,6 +215,9 @@ pub struct RenderArgs {
     /// The file to write; like the run's if not given
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What a run is drawn as.
@@ -214,6 +225,12 @@ pub struct RenderArgs {
 pub enum Format {
     /// One page with everything
     Html,
+    /// The space-time diagram and the heat map alone, for reports
+    Svg,
+    /// A log with vector clocks for ShiViz; for short runs of few nodes
+    Shiviz,
+    /// A trace for ui.perfetto.dev and Chrome
+    Perfetto,
 }
 
 impl Format {
@@ -221,6 +238,9 @@ impl Format {
     pub(super) const fn extension(self) -> &'static str {
         match self {
             Self::Html => "html",
+            Self::Svg => "svg",
+            Self::Shiviz => "log",
+            Self::Perfetto => "json",
         }
     }
 }

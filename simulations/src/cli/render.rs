@@ -2,24 +2,42 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::args::{Format, RenderArgs};
 use super::source::Source;
 use super::{Ending, Refusal, Verdict, terminal, trace_file};
 use crate::case::Case;
 use crate::execute::execute;
-use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::render::{self, Film};
+use crate::trace::Trace;
 
 pub(super) fn run(args: &RenderArgs) -> Ending {
     let plan = plan_of(args)?;
     let path = args.output.clone().unwrap_or_else(|| default_path(&args.run, args.format));
     let spinner = terminal::spinner("running it again, with the camera on");
-    let mut film = Film::new(&plan);
-    let outcome = execute(&plan, Some(&mut film));
-    write(&film, &plan, &outcome, args.format, &path)?;
+    match args.format {
+        Format::Html | Format::Svg => {
+            let mut film = Film::new(&plan);
+            let outcome = execute(&plan, Some(&mut film));
+            let picture = if args.format == Format::Html { render::html } else { render::svg };
+            write(&picture(&film, &plan, &outcome), &path)?;
+        }
+        Format::Shiviz | Format::Perfetto => {
+            let mut trace = Trace::default();
+            let _ = execute(&plan, Some(&mut trace));
+            let log =
+                if args.format == Format::Shiviz { render::shiviz } else { render::perfetto };
+            write(&log(&plan, &trace), &path)?;
+        }
+    }
     spinner.finish_and_clear();
-    terminal::out(&format!("{}\n", path.display()));
+    if args.json {
+        terminal::out(&format!("{:#}\n", json!({ "file": path })));
+    } else {
+        terminal::out(&format!("{}\n", path.display()));
+    }
     Ok(Verdict::Pass)
 }
 
@@ -28,16 +46,7 @@ pub(super) fn run(args: &RenderArgs) -> Ending {
 /// # Errors
 ///
 /// The file cannot be written.
-pub(super) fn write(
-    film: &Film,
-    plan: &Plan,
-    outcome: &Outcome,
-    format: Format,
-    path: &Path,
-) -> Result<(), Refusal> {
-    let text = match format {
-        Format::Html => render::html(film, plan, outcome),
-    };
+pub(super) fn write(text: &str, path: &Path) -> Result<(), Refusal> {
     std::fs::write(path, text).map_err(|error| Refusal::new(format!("{}: {error}", path.display())))
 }
 
@@ -77,5 +86,6 @@ mod tests {
         ] {
             assert_eq!(default_path(run, Format::Html), PathBuf::from(page));
         }
+        assert_eq!(default_path("case-2a.sim", Format::Shiviz), PathBuf::from("case-2a.log"));
     }
 }

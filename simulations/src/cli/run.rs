@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::args::{Format, RunArgs};
+use super::args::RunArgs;
 use super::failure::Report;
 use super::live::Live;
 use super::recorders::Recorders;
@@ -90,7 +90,7 @@ fn executed(args: &RunArgs, plan: &Plan) -> Result<(Outcome, Duration), Refusal>
         trace.finish().map_err(|error| Refusal::new(format!("{}: {error}", path.display())))?;
     }
     if let (Some(film), Some(path)) = (film, &args.html) {
-        render::write(&film, plan, &outcome, Format::Html, path)?;
+        render::write(&crate::render::html(&film, plan, &outcome), path)?;
     }
     Ok((outcome, took))
 }

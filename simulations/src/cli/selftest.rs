@@ -142,7 +142,7 @@ fn other_process(
 }
 
 /// Whether this is `grapevine simulate` rather than a program that only simulates.
-fn is_subcommand() -> bool {
+pub(super) fn is_subcommand() -> bool {
     std::env::args().nth(1).is_some_and(|word| word == "simulate")
 }
 

@@ -40,6 +40,11 @@ impl Source {
         Ok(Self { name: name.to_owned(), text, sets: sets.to_vec(), scenario })
     }
 
+    /// The scenario itself, after `--set`.
+    pub(super) fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
     /// What one seed makes of it.
     pub(super) fn plan(&self, seed: u64) -> Plan {
         self.scenario.plan(seed)

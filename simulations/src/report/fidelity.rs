@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{
     Delay, DiskFate, Expect, Fault, Knobs, Link, Partition, Plan, TimedFault, Workload,
 };
-use crate::trace::{Record, Recorder, What};
+use crate::trace::{Detail, Record, Recorder, What};
 use crate::world::World;
 
 /// Largest difference of the medians, as a share of the simulator's.
@@ -137,7 +137,7 @@ pub fn table(rows: &[Row]) -> String {
     table.to_string()
 }
 
-fn meaning(what: &str) -> &str {
+pub(super) fn meaning(what: &str) -> &str {
     match what {
         "change" => "a new topic, until all nodes answer with it",
         "kill" => "kill -9, until nobody lists the node",
@@ -249,6 +249,10 @@ impl Watch {
 }
 
 impl Recorder for Watch {
+    fn detail(&self) -> Detail {
+        Detail::Changes
+    }
+
     fn record(&mut self, record: &Record) {
         let at = record.n.map(|n| n as usize);
         match (&record.what, at) {

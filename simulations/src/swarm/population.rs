@@ -96,6 +96,11 @@ impl Quantiles {
         }
     }
 
+    /// The average; `None` without values.
+    pub fn mean(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.mean() / Self::SCALE)
+    }
+
     /// The usual quantiles; `None` without values.
     pub fn summary(&self) -> Option<Summary> {
         if self.0.is_empty() {

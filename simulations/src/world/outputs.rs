@@ -116,7 +116,7 @@ impl World<'_> {
         }
         match self.network.carry(from, to, parcel.bytes.len(), self.now) {
             Fate::Lost(reason) => {
-                if self.recorder.is_some() {
+                if self.tells_all {
                     self.record(Some(to), lost(&parcel, reason));
                 }
             }
@@ -169,7 +169,7 @@ impl World<'_> {
     }
 
     pub(super) fn drop_parcel(&mut self, to: usize, number: u32, reason: &'static str) {
-        let is_recorded = self.recorder.is_some();
+        let is_recorded = self.tells_all;
         let parcel = self.parcels.get_mut(number).filter(|_| is_recorded);
         if let Some(lost) = parcel.map(|parcel| lost(parcel, reason)) {
             self.record(Some(to), lost);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use grapevine_gossip::NodeId;
+use grapevine_gossip::audit::Touched;
 use grapevine_gossip::cluster::ClusterEvent;
 use grapevine_gossip::message::{describe, describe_frame};
 
@@ -26,7 +27,7 @@ impl World<'_> {
     }
 
     pub(super) fn record_timer(&mut self, index: usize) {
-        if self.recorder.is_some() {
+        if self.tells_all {
             self.nodes[index].lamport += 1;
             self.record(Some(index), What::Timer);
         }
@@ -40,7 +41,7 @@ impl World<'_> {
         bytes: &[u8],
         stream: bool,
     ) {
-        if self.recorder.is_some() {
+        if self.tells_all {
             let msg = if stream { describe_frame(bytes) } else { describe(bytes) };
             let sz = bytes.len() as u32;
             let to = to.map_or(OUTSIDE, |to| to as u32);
@@ -50,7 +51,7 @@ impl World<'_> {
 
     /// Something arrived and was handled.
     pub(super) fn record_arrival(&mut self, index: usize, arrival: &Arrival) {
-        if self.recorder.is_none() {
+        if !self.tells_all {
             return;
         }
         let (seen, what) = match arrival {
@@ -94,7 +95,7 @@ impl World<'_> {
     }
 
     /// After a node was told something: what it now knows goes to the ledger and the recorder.
-    pub(super) fn after_settle(&mut self, index: usize) {
+    pub(super) fn after_settle(&mut self, index: usize, touched: &[Touched]) {
         if self.recorder.is_none() {
             return;
         }
@@ -116,10 +117,11 @@ impl World<'_> {
             }
         }
         let Some(cluster) = self.nodes[index].cluster.as_ref() else { return };
+        let me = cluster.catalogue().me();
         let mut applied = Vec::new();
-        for (owner, replica) in cluster.catalogue().replicas() {
-            let section = &replica.section;
-            if self.ledger.learns(index, owner, (section.epoch, section.ver)) {
+        for owner in touched.iter().map(|touched| touched.owner) {
+            let Some(section) = cluster.catalogue().section(owner) else { continue };
+            if owner != me && self.ledger.learns(index, owner, (section.epoch, section.ver)) {
                 applied.push((owner, section.epoch, section.ver));
             }
         }
