@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::swarm::{Population, baseline};
 
 /// The rule that two runs of one plan are equal.
 pub const TWICE_RULE: &str = "D1";
@@ -33,6 +34,9 @@ pub struct Hunt {
     pub more: u64,
     /// Seeds that are run twice if no rule is broken, since a bug may break that alone.
     pub twice: u64,
+    /// Seeds whose figures are compared with and without the bug, if none of them finds it alone: a
+    /// bug that only delays is seen by no single run. 0: none.
+    pub population: u64,
 }
 
 /// A bug that was found.
@@ -42,8 +46,10 @@ pub struct Kill {
     pub rule: String,
     /// Its name.
     pub name: String,
-    /// The first seed that does it.
+    /// The first seed that does it; if it takes the figures of many, how many.
     pub seed: u64,
+    /// It takes the figures of many: one of the rules P1 to P4.
+    pub is_of_many: bool,
     /// How long it took, control run included.
     pub took: Duration,
 }
@@ -79,7 +85,8 @@ impl Hunt {
         found: &(dyn Fn(&Quarry) + Sync),
     ) -> Vec<Quarry> {
         let deadline = Instant::now() + self.budget;
-        let search = Search { hunt: self, plan, run, deadline, clean: Mutex::default() };
+        let (clean, figures) = (Mutex::default(), Mutex::default());
+        let search = Search { hunt: self, plan, run, deadline, clean, figures };
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -107,6 +114,8 @@ struct Search<'a> {
     deadline: Instant,
     /// Which seeds pass without a bug.
     clean: Mutex<BTreeMap<u64, bool>>,
+    /// Figures of the first [`Hunt::population`] seeds without a bug, once somebody needed them.
+    figures: Mutex<Option<BTreeMap<String, f64>>>,
 }
 
 impl Search<'_> {
@@ -122,6 +131,7 @@ impl Search<'_> {
             took: Duration::ZERO,
         };
         let mut last = self.hunt.seeds_max;
+        let mut population = Population::default();
         while quarry.seeds < last {
             if Instant::now() >= self.deadline {
                 quarry.is_cut_short = true;
@@ -130,14 +140,25 @@ impl Search<'_> {
             let seed = quarry.seeds;
             quarry.seeds += 1;
             let plan = (self.plan)(seed);
-            let Some((rule, name)) = self.noticed(mutant, &plan) else { continue };
+            let outcome = (self.run)(Some(mutant), &plan);
+            let Some((rule, name)) = self.noticed(mutant, &plan, &outcome) else {
+                population.add(&plan, &outcome);
+                let is_enough = quarry.seeds == self.hunt.population && quarry.kill.is_none();
+                if is_enough && let Some(kill) = self.slower(&population, quarry.seeds, started) {
+                    *quarry.rules.entry(kill.rule.clone()).or_default() += 1;
+                    quarry.kill = Some(kill);
+                    break;
+                }
+                continue;
+            };
             if !self.is_clean(seed, &plan) {
                 quarry.unclean.push(seed);
                 continue;
             }
             *quarry.rules.entry(rule.clone()).or_default() += 1;
             if quarry.kill.is_none() {
-                quarry.kill = Some(Kill { rule, name, seed, took: started.elapsed() });
+                quarry.kill =
+                    Some(Kill { rule, name, seed, is_of_many: false, took: started.elapsed() });
                 last = last.min(seed + 1 + self.hunt.more);
             }
         }
@@ -146,14 +167,45 @@ impl Search<'_> {
     }
 
     /// The rule that notices the bug in this run.
-    fn noticed(&self, mutant: Mutant, plan: &Plan) -> Option<(String, String)> {
-        let outcome = (self.run)(Some(mutant), plan);
+    fn noticed(&self, mutant: Mutant, plan: &Plan, outcome: &Outcome) -> Option<(String, String)> {
         if let Some(violation) = &outcome.violation {
             return Some((violation.rule.clone(), violation.name.clone()));
         }
         let differs =
             plan.seed < self.hunt.twice && (self.run)(Some(mutant), plan).hash != outcome.hash;
         differs.then(|| (TWICE_RULE.to_owned(), "repeatable".to_owned()))
+    }
+
+    /// The rule about many runs that notices the bug, if the same runs without it keep it.
+    fn slower(&self, population: &Population, seeds: u64, started: Instant) -> Option<Kill> {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        if figures.is_none() {
+            let mut clean = Population::default();
+            for seed in 0..seeds {
+                if Instant::now() >= self.deadline {
+                    return None;
+                }
+                let plan = (self.plan)(seed);
+                let outcome = (self.run)(None, &plan);
+                let is_clean = outcome.violation.is_none();
+                let mut known = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(seed, is_clean);
+                if is_clean {
+                    clean.add(&plan, &outcome);
+                }
+            }
+            *figures = Some(baseline::figures(&clean));
+        }
+        let now = baseline::figures(population);
+        let all = baseline::compare(figures.as_ref()?, &now);
+        let worst = all.into_iter().find(|comparison| !comparison.is_kept)?;
+        Some(Kill {
+            rule: worst.rule.to_owned(),
+            name: worst.name.to_owned(),
+            seed: seeds,
+            is_of_many: true,
+            took: started.elapsed(),
+        })
     }
 
     /// Whether the seed passes without a bug.
@@ -180,6 +232,7 @@ mod tests {
             jobs: 2,
             more: 0,
             twice: 5,
+            population: 0,
         }
     }
 
@@ -230,6 +283,22 @@ mod tests {
         let all = hunt(&[Mutant::X03]).start(&plan, &moody, &|_| ());
         let kill = all[0].kill.as_ref().unwrap();
         assert_eq!((kill.rule.as_str(), kill.seed), (TWICE_RULE, 3));
+    }
+
+    #[test]
+    fn a_bug_that_only_delays_is_found_by_the_figures_of_many_runs() {
+        let slow = |mutant: Option<Mutant>, plan: &Plan| {
+            let mut outcome = outcome_of(plan, 100);
+            let seconds = if mutant == Some(Mutant::N10) { 3 } else { 1 };
+            outcome.stats.members_agreed = Some(Duration::from_secs(seconds));
+            outcome
+        };
+        let hunt = Hunt { population: 30, ..hunt(&[Mutant::N10, Mutant::N11]) };
+        let all = hunt.start(&plan, &slow, &|_| ());
+        let kill = all[0].kill.as_ref().unwrap();
+        assert_eq!((kill.rule.as_str(), kill.seed, kill.is_of_many), ("P1", 30, true));
+        assert_eq!(all[1].kill, None, "no slower than without it");
+        assert_eq!(all[1].seeds, 50);
     }
 
     #[test]

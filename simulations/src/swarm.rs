@@ -1,6 +1,7 @@
 //! Many runs: seeds over threads, gathered in the order of seeds, so that what comes out does not
 //! depend on how many threads there were.
 
+pub mod baseline;
 mod population;
 
 use std::collections::BTreeMap;

@@ -213,3 +213,116 @@ fn the_simulator_tests_itself() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(outcome.stdout.matches("ok   ").count(), 5, "{outcome:?}");
 }
+
+#[test]
+fn a_run_is_drawn_in_every_format_there_is() {
+    let dir = TempDir::new().unwrap();
+    for (format, file, begins) in [
+        ("html", "partition-5.html", "<!DOCTYPE html>"),
+        ("svg", "partition-5.svg", "<svg"),
+        ("shiviz", "partition-5.log", "0."),
+        ("perfetto", "partition-5.json", "{"),
+    ] {
+        let draw = simulate(dir.path(), &["render", "partition-5", "--format", format]);
+        assert_eq!((draw.code, draw.stdout.trim_end()), (Some(0), file), "{draw:?}");
+        let picture = std::fs::read_to_string(dir.path().join(file)).unwrap();
+        assert!(picture.starts_with(begins), "{format}: {}", &picture[..80]);
+    }
+    let trace = std::fs::read_to_string(dir.path().join("partition-5.json")).unwrap();
+    let trace: Value = serde_json::from_str(&trace).expect("JSON");
+    assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() > 100));
+}
+
+#[test]
+fn what_the_protocol_promises_is_measured_beside_its_targets() {
+    let dir = TempDir::new().unwrap();
+    let words = ["report", "--nodes", "5", "--runs", "2", "--only", "change,hang,idle"];
+    let page = ["--html", "report.html"];
+    let text = simulate(dir.path(), &[&words[..], &page[..]].concat());
+    assert!(matches!(text.code, Some(0 | 1)), "{text:?}");
+    for part in ["5 nodes", "a change is known everywhere, p50", "traffic per node"] {
+        assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
+    }
+    let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("a hang or a cut"));
+
+    let json = json(&simulate(dir.path(), &[&words[..], &["--json"]].concat()));
+    let lines = json["lines"].as_array().expect("lines");
+    assert_eq!(lines.len(), 4, "{json}");
+    let all_met = lines.iter().all(|line| line["cells"][0]["is_met"] == true);
+    assert_eq!(json["verdict"] == "pass", all_met && json["broken"] == serde_json::json!([]));
+
+    let late = simulate(dir.path(), &[&words[..], &["--budget", "0s"]].concat());
+    assert_eq!(late.code, Some(4), "nothing was measured: {late:?}");
+    let typo = simulate(dir.path(), &["report", "--only", "kil"]);
+    assert_eq!(typo.code, Some(2), "{typo:?}");
+    assert!(typo.stderr.contains("kill"), "{typo:?}");
+}
+
+#[test]
+fn real_processes_that_differ_too_much_from_simulated_ones_fail_a_report() {
+    let dir = TempDir::new().unwrap();
+    let measured = r#"{ "nodes": 4, "delay_us": 50,
+        "series": [{ "what": "freeze", "place": "loopback", "seconds": [11.0] }] }"#;
+    std::fs::write(dir.path().join("real.json"), measured).unwrap();
+    let words = ["report", "--nodes", "4", "--runs", "2", "--only", "idle"];
+    let report = simulate(dir.path(), &[&words[..], &["--fidelity", "real.json"]].concat());
+    assert_eq!(report.code, Some(1), "{report:?}");
+    assert!(report.stdout.contains("TOO FAR"), "{report:?}");
+}
+
+#[test]
+fn a_scenario_is_reported_along_the_axis_it_names() {
+    let dir = TempDir::new().unwrap();
+    let file = "schema = 1\n[cluster]\nnodes = 4\n[[fault]]\nat = \"5s\"\n\
+                for = [\"1s\", \"9s\"]\npartition = \"halves\"\n\
+                [report]\nx = \"fault.for\"\ny = [\"bytes.p99\"]\n";
+    std::fs::write(dir.path().join("mine.toml"), file).unwrap();
+    let words = ["report", "mine.toml", "--runs", "3", "--html", "sweep.html"];
+    let sweep = simulate(dir.path(), &words);
+    assert_eq!(sweep.code, Some(0), "{sweep:?}");
+    assert!(sweep.stdout.contains("fault.0.for") && sweep.stdout.contains("bytes.p99"));
+    assert!(std::fs::read_to_string(dir.path().join("sweep.html")).unwrap().contains("<svg"));
+
+    let none = simulate(dir.path(), &["report", "partition-5"]);
+    assert_eq!(none.code, Some(2), "{none:?}");
+    assert!(none.stderr.contains("[report]"), "{none:?}");
+}
+
+#[test]
+fn a_swarm_is_compared_with_an_earlier_one() {
+    let dir = TempDir::new().unwrap();
+    let write = ["swarm", "partition-5", "--seeds", "0..10", "--write-baseline", "b.json", "-q"];
+    assert_eq!(simulate(dir.path(), &write).code, Some(0));
+    let compare = ["swarm", "partition-5", "--baseline", "b.json"];
+    let same = simulate(dir.path(), &compare);
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert!(same.stdout.contains("figures of all runs are at most 20 % above"), "{same:?}");
+
+    let path = dir.path().join("b.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut better: Value = serde_json::from_str(&text).unwrap();
+    better["figures"]["bytes_per_node_s"] = 10.0.into();
+    std::fs::write(&path, better.to_string()).unwrap();
+    let worse = simulate(dir.path(), &compare);
+    assert_eq!(worse.code, Some(1), "{worse:?}");
+    assert!(worse.stdout.contains("FAIL P3 traffic bytes_per_node_s="), "{worse:?}");
+
+    let other = simulate(dir.path(), &["swarm", "swarm", "--baseline", "b.json"]);
+    assert_eq!(other.code, Some(2), "{other:?}");
+    assert!(other.stderr.contains("is of partition-5, this swarm of swarm"), "{other:?}");
+}
+
+#[test]
+fn what_is_for_people_is_there_for_machines_too() {
+    let dir = TempDir::new().unwrap();
+    let list = json(&simulate(dir.path(), &["list", "--json"]));
+    assert!(list["scenarios"].as_array().is_some_and(|all| all.len() >= 4), "{list}");
+    let rule = json(&simulate(dir.path(), &["explain", "p1", "--json"]));
+    assert_eq!(rule["name"], "convergence");
+    let test = json(&simulate(dir.path(), &["selftest", "--seeds", "3", "--json"]));
+    assert_eq!(test["verdict"], "pass", "{test}");
+    let bench = ["bench", "--only", "five", "--time", "200ms", "--json"];
+    let bench = json(&simulate(dir.path(), &bench));
+    assert!(bench["readings"][0]["value"].as_f64().is_some_and(|rate| rate > 0.0), "{bench}");
+}

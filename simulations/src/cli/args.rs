@@ -143,6 +143,12 @@ pub struct SwarmArgs {
     /// Go on after a failure
     #[arg(long)]
     pub keep_going: bool,
+    /// Compare the figures of all runs with those in this file; its seeds are run if none are given
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write the figures of all runs to this file, for later comparisons
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
     /// What happens to failures.
     #[command(flatten)]
     pub failures: Failures,
@@ -196,6 +202,9 @@ pub struct ShrinkArgs {
     /// The file to write; CASE.min.toml if not given
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `simulate render`.
@@ -252,6 +261,9 @@ pub struct DiffArgs {
     pub left: PathBuf,
     /// Another
     pub right: PathBuf,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `simulate mutants`.
@@ -284,6 +296,10 @@ pub struct MutantsArgs {
     /// Seeds to go on with, for the matrix
     #[arg(long, default_value = "20")]
     pub more: u64,
+    /// Compare the figures of this many seeds with and without the bug, if none of them finds it
+    /// alone; 0: do not
+    #[arg(long, default_value = "1000")]
+    pub population: u64,
     /// Seeds that are run twice, for bugs that only make runs differ
     #[arg(long, default_value = "5")]
     pub twice: u64,
@@ -314,6 +330,9 @@ pub struct SelftestArgs {
     /// Seeds that are run twice and in a second process
     #[arg(long, default_value = "20")]
     pub seeds: u64,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `simulate list`.
@@ -321,6 +340,9 @@ pub struct SelftestArgs {
 pub struct ListArgs {
     /// Print the file of this scenario, as a start for your own
     pub scenario: Option<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `simulate explain`.
@@ -328,6 +350,9 @@ pub struct ListArgs {
 pub struct ExplainArgs {
     /// Id of a rule, e.g. S4; all of them if not given
     pub rule: Option<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where a replay is looked at.

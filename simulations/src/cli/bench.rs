@@ -149,8 +149,7 @@ fn thousand() -> Result<[Reading; 2], Refusal> {
     if selftest::is_subcommand() {
         command.arg("simulate");
     }
-    let output =
-        command.arg("bench").env(CHILD, "1").output().map_err(Refusal::new)?;
+    let output = command.arg("bench").env(CHILD, "1").output().map_err(Refusal::new)?;
     spinner.finish_and_clear();
     let value: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
         let stderr = String::from_utf8_lossy(&output.stderr);

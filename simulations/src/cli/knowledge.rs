@@ -2,6 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use serde_json::json;
+
 use super::args::{ExplainArgs, ListArgs};
 use super::{Ending, Refusal, Verdict, terminal};
 use crate::rules;
@@ -13,14 +15,28 @@ pub(super) fn list(args: &ListArgs) -> Ending {
         let builtin = builtin.ok_or_else(|| {
             Refusal::new(format!("there is no built-in scenario {name:?}; see simulate list"))
         })?;
-        terminal::out(builtin.text);
+        if args.json {
+            let value = json!({ "name": builtin.name, "text": builtin.text });
+            terminal::out(&format!("{value:#}\n"));
+        } else {
+            terminal::out(builtin.text);
+        }
+        return Ok(Verdict::Pass);
+    }
+    let described = builtin::list().iter().map(|builtin| {
+        let scenario = builtin::find(builtin.name);
+        (builtin.name, scenario.map(|scenario| scenario.description).unwrap_or_default())
+    });
+    if args.json {
+        let all: Vec<_> = described
+            .map(|(name, description)| json!({ "name": name, "description": description }))
+            .collect();
+        terminal::out(&format!("{:#}\n", json!({ "scenarios": all })));
         return Ok(Verdict::Pass);
     }
     let mut table = table();
-    for builtin in builtin::list() {
-        let scenario = builtin::find(builtin.name);
-        let description = scenario.map(|scenario| scenario.description).unwrap_or_default();
-        table.add_row([builtin.name, &description]);
+    for (name, description) in described {
+        table.add_row([name, &description]);
     }
     terminal::out(&format!(
         "{table}\n\nsimulate run NAME runs one; simulate list NAME prints its file, as a start for \
@@ -36,7 +52,17 @@ pub(super) fn schema() -> Ending {
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Ending {
+    let as_json = |rule: &rules::Rule| {
+        json!({
+            "id": rule.id, "name": rule.name, "meaning": rule.meaning, "source": rule.source,
+        })
+    };
     let Some(wanted) = &args.rule else {
+        if args.json {
+            let all: Vec<_> = rules::all().map(as_json).collect();
+            terminal::out(&format!("{:#}\n", json!({ "rules": all })));
+            return Ok(Verdict::Pass);
+        }
         let mut table = table();
         for rule in rules::all() {
             table.add_row([rule.id, rule.name, rule.meaning]);
@@ -50,6 +76,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Ending {
         let ids: Vec<&str> = rules::all().map(|rule| rule.id).collect();
         Refusal::new(format!("there is no rule {wanted:?}; there are {}", ids.join(", ")))
     })?;
+    if args.json {
+        terminal::out(&format!("{:#}\n", as_json(rule)));
+        return Ok(Verdict::Pass);
+    }
     terminal::out(&format!(
         "{} {}\n\n{}\n\nSource: {}\n",
         rule.id, rule.name, rule.meaning, rule.source

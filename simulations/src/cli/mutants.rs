@@ -31,6 +31,7 @@ pub(super) fn run(args: &MutantsArgs) -> Ending {
         jobs: args.jobs.unwrap_or_else(swarm::cores),
         more: if args.matrix { args.more } else { 0 },
         twice: args.twice,
+        population: args.population,
     };
     let started = Instant::now();
     let bar = terminal::bar(hunt.mutants.len() as u64, "bugs");
@@ -110,7 +111,7 @@ fn table(all: &[Quarry], small: &BTreeMap<Mutant, Small>) -> Table {
         let (rule, seed, time) = match &quarry.kill {
             Some(kill) => (
                 format!("{} {}", kill.rule, kill.name),
-                kill.seed.to_string(),
+                if kill.is_of_many { format!("0..{}", kill.seed) } else { kill.seed.to_string() },
                 terminal::spoken_time(kill.took),
             ),
             None if quarry.is_cut_short => {
@@ -165,6 +166,7 @@ fn json_of(quarry: &Quarry, small: &BTreeMap<Mutant, Small>) -> Value {
         "meaning": quarry.mutant.meaning(),
         "kill": quarry.kill.as_ref().map(|kill| json!({
             "rule": kill.rule, "name": kill.name, "seed": kill.seed,
+            "is_of_many": kill.is_of_many,
             "took_s": kill.took.as_secs_f64(),
         })),
         "seeds": quarry.seeds,

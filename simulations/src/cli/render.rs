@@ -27,8 +27,7 @@ pub(super) fn run(args: &RenderArgs) -> Ending {
         Format::Shiviz | Format::Perfetto => {
             let mut trace = Trace::default();
             let _ = execute(&plan, Some(&mut trace));
-            let log =
-                if args.format == Format::Shiviz { render::shiviz } else { render::perfetto };
+            let log = if args.format == Format::Shiviz { render::shiviz } else { render::perfetto };
             write(&log(&plan, &trace), &path)?;
         }
     }

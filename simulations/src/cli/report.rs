@@ -87,9 +87,8 @@ fn order(args: &ReportArgs) -> Result<Order, Refusal> {
 }
 
 fn read_measured(path: &std::path::Path) -> Result<Measured, Refusal> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Refusal::new(format!("{}: {error}", path.display()))
-    };
+    let refused =
+        |error: &dyn std::fmt::Display| Refusal::new(format!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
     serde_json::from_str(&text).map_err(|error| refused(&error))
 }
@@ -152,7 +151,8 @@ fn sentence(report: &Report, verdict: Verdict, is_apart: bool) -> String {
             report.unknown()
         ),
         Verdict::Violation | Verdict::Usage | Verdict::Nondeterminism => {
-            let apart = if is_apart { " Real processes are too far from simulated ones." } else { "" };
+            let apart =
+                if is_apart { " Real processes are too far from simulated ones." } else { "" };
             format!(
                 "FAIL {} figures miss their targets, {} runs broke a rule.{apart}",
                 report.missed(),

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::args::SelftestArgs;
 use super::source::Source;
 use super::{Ending, Refusal, Verdict, terminal};
@@ -30,15 +32,17 @@ pub(super) fn run(args: &SelftestArgs) -> Ending {
     let started = Instant::now();
     let source = Source::open(SCENARIO, &[])?;
     let mut worst = Verdict::Pass;
+    let mut checks = Vec::new();
     let mut say = |what: &str, result: Result<String, (Verdict, String)>| {
-        let (mark, text) = match result {
-            Ok(text) => ("ok  ", text),
-            Err((verdict, text)) => {
-                worst = worst.max(verdict);
-                ("FAIL", text)
-            }
+        let (mark, verdict, text) = match result {
+            Ok(text) => ("ok  ", Verdict::Pass, text),
+            Err((verdict, text)) => ("FAIL", verdict, text),
         };
-        terminal::out(&format!("{mark} {what}: {text}\n"));
+        worst = worst.max(verdict);
+        if !args.json {
+            terminal::out(&format!("{mark} {what}: {text}\n"));
+        }
+        checks.push(json!({ "what": what, "verdict": verdict.name(), "text": text }));
     };
     say("canary", canary(&source));
     let (swarm, result) = double_run(&source, args.seeds);
@@ -48,7 +52,16 @@ pub(super) fn run(args: &SelftestArgs) -> Ending {
         let what = format!("another process, TZ={}, {}", environment[0].1, environment[1].1);
         say(&what, other_process(args.seeds, &swarm, &environment)?);
     }
-    terminal::out(&format!("{}\n", terminal::spoken_time(started.elapsed())));
+    let took = started.elapsed();
+    if args.json {
+        let took = took.as_secs_f64();
+        let value = json!({
+            "verdict": worst.name(), "commit": COMMIT, "took_s": took, "checks": checks,
+        });
+        terminal::out(&format!("{value:#}\n"));
+    } else {
+        terminal::out(&format!("{}\n", terminal::spoken_time(took)));
+    }
     Ok(worst)
 }
 

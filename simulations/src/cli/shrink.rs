@@ -1,5 +1,7 @@
 //! `simulate shrink`: a case made small.
 
+use serde_json::json;
+
 use super::args::ShrinkArgs;
 use super::failure::Small;
 use super::{Ending, Refusal, Verdict, terminal};
@@ -16,6 +18,11 @@ pub(super) fn run(args: &ShrinkArgs) -> Ending {
     let found = shrink(&case.plan, &violation.rule, args.budget, &execute);
     spinner.finish_and_clear();
     let Some(shrunk) = found else {
+        if args.json {
+            let value = json!({ "verdict": Verdict::Pass.name(), "commit": case.commit });
+            terminal::out(&format!("{value:#}\n"));
+            return Ok(Verdict::Pass);
+        }
         terminal::out(&format!(
             "{} does not break {} in this program (it was written by commit {})\n",
             args.case.display(),
@@ -26,6 +33,15 @@ pub(super) fn run(args: &ShrinkArgs) -> Ending {
     };
     let path = args.output.clone().unwrap_or_else(|| args.case.with_extension("min.toml"));
     let small = Small::write(&shrunk, &path)?;
+    if args.json {
+        let value = json!({
+            "verdict": Verdict::Violation.name(),
+            "fail": shrunk.outcome.violation,
+            "shrunk": small,
+        });
+        terminal::out(&format!("{value:#}\n"));
+        return Ok(Verdict::Violation);
+    }
     let fail = shrunk.outcome.violation.as_ref().map(ToString::to_string).unwrap_or_default();
     let faults = case.plan.faults.len();
     terminal::out(&format!(

@@ -1,5 +1,8 @@
 //! `simulate swarm`: many seeds.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde_json::json;
 
 use super::args::SwarmArgs;
@@ -7,10 +10,11 @@ use super::compare::Parting;
 use super::failure::Report;
 use super::source::Source;
 use super::summary;
-use super::{Ending, Verdict, terminal};
+use super::{Ending, Refusal, Verdict, terminal};
 use crate::case::COMMIT;
 use crate::execute::execute;
 use crate::expect;
+use crate::swarm::baseline::{self, Baseline, Comparison};
 use crate::swarm::{Item, Order, Stopped, Swarm};
 
 /// Seeds where neither seeds nor a budget are given.
@@ -22,9 +26,14 @@ pub(super) fn run(args: &SwarmArgs) -> Ending {
         .iter()
         .map(|name| Source::open(name, &args.sets))
         .collect::<Result<Vec<_>, _>>()?;
+    let baseline = args.baseline.as_deref().map(|path| opened(path, &sources)).transpose()?;
     // Without seeds, a budget is not something to stay within but the length of the swarm.
-    let open_end = args.seeds.is_none() && args.budget.is_some();
-    let default = if open_end { 0..u64::MAX / sources.len() as u64 } else { 0..SEEDS };
+    let open_end = args.seeds.is_none() && baseline.is_none() && args.budget.is_some();
+    let default = match &baseline {
+        Some(baseline) => baseline.seeds.0..baseline.seeds.1,
+        None if open_end => 0..u64::MAX / sources.len() as u64,
+        None => 0..SEEDS,
+    };
     let order = Order {
         scenarios: sources.len(),
         seeds: args.seeds.clone().unwrap_or(default),
@@ -35,43 +44,127 @@ pub(super) fn run(args: &SwarmArgs) -> Ending {
         keep_going: args.keep_going,
     };
     let swarm = work(&order, &sources);
-    let report = match swarm.failures.first() {
-        Some(failure) => {
-            let source = &sources[failure.item.scenario];
-            let (plan, outcome) = (&failure.plan, &failure.outcome);
-            let violation = outcome.violation.as_ref();
-            violation
-                .map(|violation| Report::make(source, plan, outcome, violation, &args.failures))
-                .transpose()?
-        }
-        None => None,
-    };
-    let missed = never_reached(&swarm, &sources);
-    let verdict = verdict(&swarm, open_end, &missed);
+    let figures = baseline::figures(&swarm.population);
+    let compared =
+        baseline.iter().flat_map(|before| baseline::compare(&before.figures, &figures)).collect();
+    let end = End::of(args, &swarm, &sources, open_end, compared)?;
+    if let Some(path) = &args.write_baseline {
+        write_baseline(path, &order, &swarm, &sources, figures)?;
+    }
     if args.json {
         let mut value = summary::json_of_swarm(&swarm);
-        value["verdict"] = json!(verdict.name());
-        value["never_reached"] = json!(missed);
-        value["failure"] = json!(report);
+        value["verdict"] = json!(end.verdict.name());
+        value["never_reached"] = json!(end.missed);
+        value["failure"] = json!(end.report);
         value["failures"] = failures(&swarm, &sources);
+        value["population"] = json!(end.compared);
         terminal::out(&format!("{value:#}\n"));
-        return Ok(verdict);
+    } else {
+        tell(args, &swarm, &sources, &end);
     }
+    Ok(end.verdict)
+}
+
+/// How a swarm ended.
+struct End {
+    verdict: Verdict,
+    /// About the first run that broke a rule.
+    report: Option<Report>,
+    /// Points that no run reached.
+    missed: Vec<String>,
+    /// Figures beside those of the baseline.
+    compared: Vec<Comparison>,
+}
+
+impl End {
+    fn of(
+        args: &SwarmArgs,
+        swarm: &Swarm,
+        sources: &[Source],
+        open_end: bool,
+        compared: Vec<Comparison>,
+    ) -> Result<Self, Refusal> {
+        let report = match swarm.failures.first() {
+            Some(failure) => {
+                let source = &sources[failure.item.scenario];
+                let (plan, outcome) = (&failure.plan, &failure.outcome);
+                let violation = outcome.violation.as_ref();
+                violation
+                    .map(|violation| Report::make(source, plan, outcome, violation, &args.failures))
+                    .transpose()?
+            }
+            None => None,
+        };
+        let missed = never_reached(swarm, sources);
+        let is_worse = compared.iter().any(|comparison| !comparison.is_kept);
+        let verdict = match verdict(swarm, open_end, &missed) {
+            Verdict::Pass | Verdict::Undecided if is_worse => Verdict::Violation,
+            verdict => verdict,
+        };
+        Ok(Self { verdict, report, missed, compared })
+    }
+}
+
+/// For people.
+fn tell(args: &SwarmArgs, swarm: &Swarm, sources: &[Source], end: &End) {
     if !args.quiet {
-        terminal::out(&format!("{}\n", summary::of_swarm(&swarm)));
-        terminal::out(&summary::lines_of_swarm(&swarm));
+        terminal::out(&format!("{}\n", summary::of_swarm(swarm)));
+        terminal::out(&summary::lines_of_swarm(swarm));
     }
-    if let Some(report) = &report {
+    if let Some(report) = &end.report {
         terminal::out(&report.text());
-        more_failures(&swarm, &sources);
+        more_failures(swarm, sources);
+    }
+    let (kept, worse): (Vec<_>, Vec<_>) =
+        end.compared.iter().partition(|comparison| comparison.is_kept);
+    for comparison in &worse {
+        terminal::out(&format!("FAIL {comparison}\n"));
     }
     for mismatch in swarm.mismatches.iter().take(1) {
         show(mismatch, &sources[mismatch.item.scenario]);
     }
-    if !args.quiet {
-        terminal::out(&sentence(&swarm, verdict, &missed));
+    if args.quiet {
+        return;
     }
-    Ok(verdict)
+    if !end.compared.is_empty() {
+        terminal::out(&format!(
+            "{} of {} figures of all runs are at most {:.0} % above the baseline.\n",
+            kept.len(),
+            end.compared.len(),
+            100.0 * baseline::WORSE_MAX
+        ));
+    }
+    terminal::out(&sentence(swarm, end.verdict, &end.missed));
+}
+
+/// What the scenarios are called in a baseline.
+fn words_of(sources: &[Source]) -> Vec<String> {
+    sources.iter().map(Source::words).collect()
+}
+
+/// Reads a baseline of these scenarios.
+fn opened(path: &Path, sources: &[Source]) -> Result<Baseline, Refusal> {
+    let baseline = Baseline::read(path).map_err(Refusal::new)?;
+    let words = words_of(sources);
+    if baseline.scenarios == words {
+        return Ok(baseline);
+    }
+    let (path, theirs) = (path.display(), baseline.scenarios.join(" "));
+    Err(Refusal::new(format!("{path} is of {theirs}, this swarm of {}", words.join(" "))))
+}
+
+fn write_baseline(
+    path: &Path,
+    order: &Order,
+    swarm: &Swarm,
+    sources: &[Source],
+    figures: BTreeMap<String, f64>,
+) -> Result<(), Refusal> {
+    let done = swarm.population.runs / sources.len() as u64;
+    let seeds = (order.seeds.start, order.seeds.start + done);
+    let scenarios = words_of(sources);
+    let baseline = Baseline { scenarios, seeds, commit: COMMIT.to_owned(), figures };
+    baseline.write(path).map_err(Refusal::new)
 }
 
 /// Threads, unless the user says otherwise.
@@ -152,6 +245,9 @@ fn sentence(swarm: &Swarm, verdict: Verdict, missed: &[String]) -> String {
             "UNDECIDED No rule was broken in {runs} runs, but none reached: {}\n",
             missed.join(", ")
         ),
+        Verdict::Violation if swarm.failed == 0 => {
+            format!("All rules held in each of {runs} runs, but together they got worse.\n")
+        }
         Verdict::Violation => {
             format!("{} of {runs} runs broke a rule.\n", terminal::grouped(swarm.failed))
         }

@@ -76,9 +76,14 @@ const fn time(
 
 /// The table, line by line.
 pub const LINES: [Line; 16] = [
-    time("change", "a change is known everywhere, p50", Experiment::Change, "change", 0.5, [
-        0.05, 0.15, 0.25,
-    ]),
+    time(
+        "change",
+        "a change is known everywhere, p50",
+        Experiment::Change,
+        "change",
+        0.5,
+        [0.05, 0.15, 0.25],
+    ),
     time("change", "... p99", Experiment::Change, "change", 0.99, [0.5, 0.6, 1.0]),
     time(
         "loss5",
@@ -89,9 +94,14 @@ pub const LINES: [Line; 16] = [
         [0.8, 1.0, 1.5],
     ),
     time("loss20", "... with 20 % lost, p99", Experiment::Loss20, "change", 0.99, [2.5, 3.0, 5.0]),
-    time("burst", "1000 topics made at once, p99", Experiment::Burst, "burst", 0.99, [
-        0.5, 0.6, 1.0,
-    ]),
+    time(
+        "burst",
+        "1000 topics made at once, p99",
+        Experiment::Burst,
+        "burst",
+        0.99,
+        [0.5, 0.6, 1.0],
+    ),
     time(
         "cold-start",
         "all start at once, until all know all, p99",
@@ -100,19 +110,32 @@ pub const LINES: [Line; 16] = [
         0.99,
         [0.5, 1.0, 4.0],
     ),
-    time("join", "a new node knows everything, p99", Experiment::Join, "join", 0.99, [
-        0.1, 0.2, 3.0,
-    ]),
-    time("leave", "a node that leaves is in no view, p99", Experiment::Leave, "leave", 0.99, [
-        0.5, 0.7, 1.2,
-    ]),
-    time("kill", "kill -9, until it is in no view, p50", Experiment::Kill, "kill", 0.5, [
-        1.0, 1.2, 1.5,
-    ]),
+    time(
+        "join",
+        "a new node knows everything, p99",
+        Experiment::Join,
+        "join",
+        0.99,
+        [0.1, 0.2, 3.0],
+    ),
+    time(
+        "leave",
+        "a node that leaves is in no view, p99",
+        Experiment::Leave,
+        "leave",
+        0.99,
+        [0.5, 0.7, 1.2],
+    ),
+    time(
+        "kill",
+        "kill -9, until it is in no view, p50",
+        Experiment::Kill,
+        "kill",
+        0.5,
+        [1.0, 1.2, 1.5],
+    ),
     time("kill", "... p99", Experiment::Kill, "kill", 0.99, [2.0, 4.0, 4.0]),
-    time("hang", "a hang or a cut, the same, p99", Experiment::Hang, "hang", 0.99, [
-        6.5, 7.0, 7.0,
-    ]),
+    time("hang", "a hang or a cut, the same, p99", Experiment::Hang, "hang", 0.99, [6.5, 7.0, 7.0]),
     Line {
         name: "false-down",
         what: "live nodes declared dead at 5 % loss",
@@ -121,11 +144,14 @@ pub const LINES: [Line; 16] = [
         unit: Unit::PerNodeDay,
         targets: [0.0, 0.0, 0.01],
     },
-    time("heal", "halves meet again, until all know all, p50", Experiment::Heal, "together", 0.5, [
-        f64::INFINITY,
-        f64::INFINITY,
-        f64::INFINITY,
-    ]),
+    time(
+        "heal",
+        "halves meet again, until all know all, p50",
+        Experiment::Heal,
+        "together",
+        0.5,
+        [f64::INFINITY, f64::INFINITY, f64::INFINITY],
+    ),
     time("heal", "... p99", Experiment::Heal, "together", 0.99, [3.0, 5.0, 8.0]),
     Line {
         name: "idle",
@@ -268,10 +294,7 @@ type Task = (usize, Experiment, Plan);
 /// What came of runs, by size, experiment and seed.
 type Done = BTreeMap<(usize, Experiment, u64), (Readings, Option<Violation>)>;
 
-fn gathered(
-    done: Done,
-    runs: &[Task],
-) -> (BTreeMap<(usize, Experiment), Readings>, Vec<Broken>) {
+fn gathered(done: Done, runs: &[Task]) -> (BTreeMap<(usize, Experiment), Readings>, Vec<Broken>) {
     let mut readings: BTreeMap<(usize, Experiment), Readings> = BTreeMap::new();
     let mut broken = Vec::new();
     for ((nodes, experiment, seed), (more, violation)) in done {
@@ -312,7 +335,9 @@ impl Order {
 impl Cell {
     fn of(line: &Line, nodes: usize, readings: &Readings) -> Self {
         let mut values = match line.figure {
-            Figure::Quantile(series, _) => readings.seconds.get(series).cloned().unwrap_or_default(),
+            Figure::Quantile(series, _) => {
+                readings.seconds.get(series).cloned().unwrap_or_default()
+            }
             Figure::Bytes => readings.bytes.clone(),
             Figure::FalseDowns => Vec::new(),
         };
@@ -330,9 +355,8 @@ impl Cell {
         let target = Some(line.targets[size]).filter(|target| target.is_finite());
         let is_met = value.and_then(|value| Some(value <= target?));
         let at = |quantile| quantile_of(&values, quantile);
-        let spread = at(0.5).map(|_| {
-            [0.1, 0.5, 0.9, 0.99, 1.0].map(|quantile| at(quantile).unwrap_or_default())
-        });
+        let spread = at(0.5)
+            .map(|_| [0.1, 0.5, 0.9, 0.99, 1.0].map(|quantile| at(quantile).unwrap_or_default()));
         Self { nodes, value, target, is_met, count, spread }
     }
 }

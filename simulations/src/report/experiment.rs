@@ -6,9 +6,7 @@ use super::observer::{Observer, Readings, Wanted};
 use crate::execute::execute;
 use crate::luck;
 use crate::outcome::Violation;
-use crate::plan::{
-    DiskFate, Expect, Fault, Knobs, Link, Partition, Plan, TimedFault, Workload,
-};
+use crate::plan::{DiskFate, Expect, Fault, Knobs, Link, Partition, Plan, TimedFault, Workload};
 
 /// Topics that clients draw from.
 const TOPICS: usize = 1_000;

@@ -29,8 +29,10 @@ const COLOURS: usize = 4;
 /// there are any.
 #[must_use]
 pub fn convergence(report: &Report, real: &[Row]) -> String {
-    let sizes: Vec<usize> =
-        report.lines.first().map_or(Vec::new(), |(_, cells)| cells.iter().map(|c| c.nodes).collect());
+    let sizes: Vec<usize> = report
+        .lines
+        .first()
+        .map_or(Vec::new(), |(_, cells)| cells.iter().map(|c| c.nodes).collect());
     let missed = report.missed();
     let title = match missed {
         0 => "Every measured figure is within its target".to_owned(),
@@ -39,7 +41,7 @@ pub fn convergence(report: &Report, real: &[Row]) -> String {
     };
     let body = html! {
         p {
-            "Simulated clusters on a quiet LAN (0.1 ms and an exponential 0.3 ms more each way), " 
+            "Simulated clusters on a quiet LAN (0.1 ms and an exponential 0.3 ms more each way), "
             (format!("{:.1}", report.node_days)) " node-days in " (report.runs.0) " runs. "
             "Each time is that of the event at which the last node knew. "
             "Traffic counts IP, UDP and room for encryption."
@@ -296,7 +298,8 @@ mod tests {
         let order = Order { nodes: vec![5], only, runs: Some(1), budget: None, jobs: 1 };
         let report = Report::make(&order, &|_, _| ());
         let page = convergence(&report, &[]);
-        for part in ["5 nodes", "kill -9, until it is in no view, p50", "1.00 s", "<svg", "</svg>"] {
+        for part in ["5 nodes", "kill -9, until it is in no view, p50", "1.00 s", "<svg", "</svg>"]
+        {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("src="));
