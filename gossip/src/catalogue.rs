@@ -474,7 +474,7 @@ impl Catalogue {
             topics.extend(section.live().map(|(key, _)| Arc::clone(&key.topic)));
         }
         topics.remove("");
-        self.dirty_topics.append(&mut topics);
+        self.dirty_topics.extend(topics);
     }
 }
 
