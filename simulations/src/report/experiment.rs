@@ -11,7 +11,8 @@ use crate::plan::{DiskFate, Expect, Fault, Knobs, Link, Partition, Plan, TimedFa
 /// Topics that clients draw from.
 const TOPICS: usize = 1_000;
 
-/// Topics that each node has from its start.
+/// Topics that each node has from its start; of more than 300 nodes, one: each node holds the topics
+/// of all others, and all nodes are in one process.
 const INITIAL: usize = 10;
 
 /// Changes per second in the whole cluster, where there are any.
@@ -85,16 +86,16 @@ impl Experiment {
     /// Runs that give a steady 99th percentile; of a thousand nodes, as many as time allows.
     pub const fn runs(self, nodes: usize) -> u64 {
         let (few, many, most) = match self {
-            Self::Change | Self::Loss20 => (20, 6, 1),
+            Self::Change | Self::Loss20 => (20, 5, 1),
             // One node-day each, since a false alarm is counted per node-day.
             Self::Loss5 => (144, 15, 2),
             Self::Burst => (100, 20, 2),
-            Self::ColdStart => (200, 40, 2),
+            Self::ColdStart => (200, 30, 2),
             Self::Join => (200, 20, 1),
-            Self::Leave => (40, 20, 1),
-            Self::Kill => (40, 20, 2),
-            Self::Hang => (40, 15, 2),
-            Self::Heal => (200, 30, 1),
+            Self::Leave => (40, 15, 1),
+            Self::Kill => (40, 15, 1),
+            Self::Hang => (40, 12, 1),
+            Self::Heal => (200, 20, 1),
         };
         match nodes {
             0..=30 => few,
@@ -155,7 +156,7 @@ impl Experiment {
     /// How many faults in one run, the pause between them, and how long each lasts.
     const fn events(self, nodes: usize) -> (usize, Duration, Duration) {
         let s = Duration::from_secs;
-        let is_large = nodes > 300;
+        let is_large = is_large(nodes);
         match self {
             Self::Change | Self::Loss5 | Self::Loss20 | Self::ColdStart => (0, s(0), s(0)),
             Self::Burst => (1, s(0), s(0)),
@@ -219,7 +220,12 @@ pub fn partition(nodes: usize, seed: u64, lasts: Duration) -> Plan {
 
 /// Time in which a cluster comes to rest before anything is measured.
 const fn quiet(nodes: usize) -> Duration {
-    Duration::from_secs(if nodes > 300 { 15 } else { 10 })
+    Duration::from_secs(if is_large(nodes) { 15 } else { 10 })
+}
+
+/// Whether a run takes so long that there can only be few.
+const fn is_large(nodes: usize) -> bool {
+    nodes > 300
 }
 
 /// When fault number `number` begins at the earliest, at any phase of the nodes' periods.
@@ -242,7 +248,10 @@ fn cluster(experiment: Experiment, nodes: usize, seed: u64) -> Plan {
         link: Link::LAN,
         link_rules: Vec::new(),
         topics: TOPICS,
-        workload: Workload { initial: INITIAL, ..Workload::default() },
+        workload: Workload {
+            initial: if is_large(nodes) { 1 } else { INITIAL },
+            ..Workload::default()
+        },
         faults: Vec::new(),
         heal_at: None,
         core: None,
