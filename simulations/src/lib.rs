@@ -21,6 +21,7 @@ mod oracle;
 pub mod outcome;
 pub mod plan;
 pub mod render;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a report has a budget")]
 pub mod report;
 pub mod rules;
 pub mod scenario;
