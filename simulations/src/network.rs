@@ -187,6 +187,11 @@ impl Network {
         self.reaches(one, other) && self.reaches(other, one)
     }
 
+    /// Whether the receiver sees another source address than the sender tells.
+    pub(crate) fn translates(&self, from: usize, to: usize) -> bool {
+        self.link(from * self.nodes + to).nat
+    }
+
     fn link(&self, at: usize) -> &Link {
         let quality = self.quality_of.get(at).copied().unwrap_or(0);
         &self.qualities[usize::from(quality)]

@@ -300,6 +300,9 @@ pub struct Link {
     pub queue: usize,
     /// Datagrams with a larger payload are lost.
     pub mtu: Option<usize>,
+    /// The receiver sees another source address than the sender tells (address translation).
+    #[serde(default)]
+    pub nat: bool,
 }
 
 impl Link {
@@ -316,6 +319,7 @@ impl Link {
         rate: None,
         queue: 1_000,
         mtu: None,
+        nat: false,
     };
 }
 

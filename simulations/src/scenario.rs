@@ -1,7 +1,7 @@
 //! Scenario files: what happens to a cluster, for people to write.
 //!
 //! A [`Scenario`] may leave things open ("3 to 9 nodes", "some faults"); with a seed it becomes a
-//! [`Plan`] in which nothing is. The format is described in `docs/scenarios.md`; the types that
+//! [`Plan`] in which nothing is. The format is described in `docs/simulation.md`; the types that
 //! read it are its definition, and [`schema`] is made from them.
 
 pub mod axis;

@@ -264,6 +264,9 @@ fn bad_link(from: &[usize], to: &[usize], link: &Link) -> String {
     if link.rate.is_some() {
         traits.push("are narrow".into());
     }
+    if link.nat {
+        traits.push("translate addresses".into());
+    }
     if link.mtu.is_some() {
         traits.push("swallow large datagrams".into());
     }

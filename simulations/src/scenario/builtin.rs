@@ -25,6 +25,16 @@ builtins! {
     "split-brain"
     "partition-5"
     "kill-9"
+    "asymmetric-minority"
+    "flapping-link"
+    "rolling-restart"
+    "cold-start"
+    "gc-pause"
+    "lossy-network"
+    "wan-two-regions"
+    "clock-skew"
+    "cloned-disk"
+    "hundred"
     "swarm"
 }
 

@@ -349,8 +349,14 @@ impl Check<'_> {
         if shape.oneway.is_some() && shape.minority.is_none() && shape.isolate.is_none() {
             self.say(format!("{path}.oneway"), "it goes with minority or isolate; or say from, to");
         }
-        if shape.staged.is_some() && (shape.split.is_none() || fault.lasts.is_none()) {
-            self.say(format!("{path}.staged"), "it goes with split, and with \"for\"");
+        if let Some(count) = &shape.groups
+            && (count.least() < 2 || count.most() > self.nodes as u64)
+        {
+            self.say(format!("{path}.groups"), format!("from 2 to {} groups", self.nodes));
+        }
+        let has_groups = shape.split.is_some() || shape.groups.is_some();
+        if shape.staged.is_some() && (!has_groups || fault.lasts.is_none()) {
+            self.say(format!("{path}.staged"), "it goes with split or groups, and with \"for\"");
         }
         if shape.staged.is_some() && fault.flap.is_some() {
             self.say(format!("{path}.staged"), "what flaps does not heal in steps");

@@ -319,20 +319,36 @@ impl Turn<'_> {
                 lasting(Partition::Star { hub })
             }
             PartitionTable::Random(p) => lasting(self.random(*p)),
-            PartitionTable::Shape(shape) => match (&shape.split, &shape.staged) {
-                (Some(split), Some(gap)) => {
-                    self.staged(split, self.draw(gap, "fault.partition.staged"))
+            PartitionTable::Shape(shape) => match (self.groups(shape), &shape.staged) {
+                (Some(groups), Some(gap)) => {
+                    self.staged(groups, self.draw(gap, "fault.partition.staged"))
                 }
-                _ => lasting(self.shape(shape)),
+                (Some(groups), None) => lasting(Partition::Split(groups)),
+                (None, _) => lasting(self.shape(shape)),
             },
         }
     }
 
+    /// Groups that do not reach each other, if that is the shape.
+    fn groups(&self, shape: &Shape) -> Option<Vec<Vec<usize>>> {
+        let Some(count) = &shape.groups else { return shape.split.clone() };
+        let roster = &self.ground.roster;
+        let all = roster.dice.shuffled(&roster.all(), "fault.partition.groups", &self.ids);
+        let count = (self.draw(count, "fault.partition.groups.count") as usize).clamp(1, all.len());
+        // Each group takes its share of those that are left.
+        let mut rest = all.as_slice();
+        let groups = (0..count).map(|i| {
+            let (group, others) = rest.split_at(rest.len().div_ceil(count - i));
+            rest = others;
+            let mut group = group.to_vec();
+            group.sort_unstable();
+            group
+        });
+        Some(groups.collect())
+    }
+
     fn shape(&self, shape: &Shape) -> Partition {
         let roster = &self.ground.roster;
-        if let Some(split) = &shape.split {
-            return Partition::Split(split.clone());
-        }
         if let Some(count) = &shape.minority {
             let count = self.draw(count, "fault.partition.minority") as usize;
             let few = roster.some(count, "fault.partition.who", &self.ids);
@@ -407,8 +423,7 @@ impl Turn<'_> {
     }
 
     /// A split that heals by and by: the first two groups find each other, then the third joins.
-    fn staged(&self, split: &[Vec<usize>], gap: Duration) -> Vec<Piece> {
-        let mut groups: Vec<Vec<usize>> = split.to_vec();
+    fn staged(&self, mut groups: Vec<Vec<usize>>, gap: Duration) -> Vec<Piece> {
         let named = groups.concat();
         let rest: Vec<usize> =
             self.ground.roster.all().into_iter().filter(|n| !named.contains(n)).collect();

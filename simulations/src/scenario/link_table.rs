@@ -62,6 +62,9 @@ macro_rules! link_table {
             /// Datagrams with a larger payload are lost, in bytes; or "none".
             #[serde(skip_serializing_if = "Option::is_none")]
             pub mtu: Option<OrNone<Drawn<u64>>>,
+            /// Datagrams come from another address than the sender tells: it is translated.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub nat: Option<bool>,
         }
 
         impl $name {
@@ -100,6 +103,7 @@ macro_rules! link_table {
                         d.draw(dice, &format!("{at}.queue"), ids) as usize
                     }),
                     mtu: count(&self.mtu, "mtu", base.mtu.map(|mtu| mtu as u64)).map(|mtu| mtu as usize),
+                    nat: self.nat.unwrap_or(base.nat),
                 }
             }
 
@@ -122,6 +126,7 @@ macro_rules! link_table {
                     rate: count(link.rate),
                     queue: (link.queue != lan.queue).then_some(Drawn::Is(link.queue as u64)),
                     mtu: count(link.mtu.map(|mtu| mtu as u64)),
+                    nat: link.nat.then_some(true),
                     ..Self::default()
                 }
             }

@@ -38,7 +38,10 @@ pub(crate) struct Shape {
     /// Groups that do not reach each other; nodes in none of them form one more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Vec<Vec<usize>>>,
-    /// `split` heals one group at a time, with this pause, after `for` is over.
+    /// So many groups of about equal size, drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Drawn<u64>>,
+    /// With `split` or `groups`: it heals one group at a time, with this pause, after `for` is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged: Option<Drawn<Duration>>,
     /// So many nodes, drawn, against the rest.
@@ -94,6 +97,7 @@ impl Shape {
     pub(crate) fn kinds(&self) -> Vec<&'static str> {
         [
             ("split", self.split.is_some()),
+            ("groups", self.groups.is_some()),
             ("minority", self.minority.is_some()),
             ("isolate", self.isolate.is_some()),
             ("from", self.from.is_some() || self.to.is_some()),
@@ -120,7 +124,7 @@ impl PartitionTable {
             Self::Star => "star",
             Self::Random(_) => "random cuts",
             Self::Shape(shape) => match shape.kinds().first().copied() {
-                Some("split") => "split",
+                Some("split" | "groups") => "split",
                 Some("minority") => "minority",
                 Some("isolate") => "isolated",
                 Some("from") => "one way",

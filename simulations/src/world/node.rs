@@ -285,6 +285,12 @@ pub(super) fn addr_of(index: usize, moves: u8) -> SocketAddr {
     SocketAddr::from(([10, moves, high, low], 4162))
 }
 
+/// Where datagrams of a node behind address translation seem to come from. Nobody is reached there.
+pub(super) fn translated(index: usize) -> SocketAddr {
+    let [high, low] = u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes();
+    SocketAddr::from(([100, 64, high, low], 40_000))
+}
+
 /// The node that has, or once had, this address.
 pub(super) fn index_of(addr: SocketAddr) -> Option<usize> {
     match addr {

@@ -6,7 +6,7 @@ use grapevine_gossip::cluster::{ClusterEvent, Output};
 use grapevine_gossip::envelope::WIRE_VERSION;
 use grapevine_gossip::message::describe;
 
-use super::node::Arrival;
+use super::node::{Arrival, translated};
 use super::queue::Event;
 use super::{End, World, nanos};
 use crate::disk::{self, Write};
@@ -100,10 +100,11 @@ impl World<'_> {
         self.record_send(from, target, id, &bytes, false);
         let Some(to) = target else { return Ok(()) };
         let node = &self.nodes[from];
+        let is_translated = self.network.translates(from, to);
         let mut parcel = Parcel {
             id,
             from: from as u32,
-            source: node.addr,
+            source: if is_translated { translated(from) } else { node.addr },
             moves: self.nodes[to].moves,
             lamport: node.lamport,
             copies: 1,
