@@ -121,7 +121,8 @@ fn head(film: &Film, plan: &Plan, outcome: &Outcome, headline: &str) -> Markup {
                 @match &outcome.violation {
                     None => span class="verdict" { "All rules held" },
                     Some(violation) => {
-                        span class="verdict broken" { "Rule " (violation.rule) " broke" }
+                        @let what = if story::is_promise(violation) { "Promise" } else { "Rule" };
+                        span class="verdict broken" { (what) " " (violation.rule) " broke" }
                     }
                 }
                 b { (plan.name) }
@@ -326,29 +327,42 @@ fn broken(film: &Film, violation: &Violation) -> Markup {
         violation.what.split_whitespace().filter_map(|field| field.split_once('=')).collect();
     html! {
         section class="wide broken-box" {
-            h2 { "Rule " (violation.rule) ": " (violation.name.replace('-', " ")) }
+            h2 {
+                (if story::is_promise(violation) { "Promise " } else { "Rule " })
+                (violation.rule) ": " (violation.name.replace('-', " "))
+            }
             @if let Some(rule) = rules::all().find(|rule| rule.id == violation.rule) {
                 p { (rule.meaning) }
             }
             p { code { (violation.what) } }
-            p {
-                "At node " (violation.node) ", after " (time(violation.at.as_nanos() as u64)) ". "
-                button type="button" id="close" { "Show the moment" }
+            @if !story::is_promise(violation) {
+                p {
+                    "At node " (violation.node) ", after "
+                    (time(violation.at.as_nanos() as u64)) ". "
+                    button type="button" id="close" { "Show the moment" }
+                }
+                (two_views(film, violation, &fields))
+                (why(film))
             }
-            (two_views(film, violation, &fields))
-            (why(film))
         }
     }
 }
 
-/// What the node held beside what its owners had written.
+/// What the node held, where it differs from what its owners had written.
 fn two_views(film: &Film, violation: &Violation, fields: &[(&str, &str)]) -> Markup {
     let node = violation.node;
     if film.applied.is_empty() || node >= film.nodes {
         return html! {};
     }
     let owner = |name: &str| fields.iter().any(|(key, value)| *key == "owner" && *value == name);
-    let rows = (0..film.nodes).filter(|other| *other != node).take(60);
+    let is_right = |other: usize| {
+        film.views.believes(node, other) == film.views.runs(other)
+            && film.applied[node * film.nodes + other].1 == film.written[other]
+    };
+    let others = (0..film.nodes).filter(|other| *other != node);
+    let (rows, right): (Vec<usize>, Vec<usize>) =
+        others.partition(|other| !is_right(*other) || owner(&other.to_string()));
+    let more = rows.len().saturating_sub(ROWS_MAX);
     html! {
         h2 { "What node " (node) " held, and what was so" }
         div class="scroll" { table {
@@ -357,7 +371,7 @@ fn two_views(film: &Film, violation: &Violation, fields: &[(&str, &str)]) -> Mar
                 th class="n" { "Version held" } th class="n" { "Version written" }
             } }
             tbody {
-                @for other in rows {
+                @for other in rows.into_iter().take(ROWS_MAX) {
                     @let held = film.views.believes(node, other);
                     @let runs = film.views.runs(other);
                     @let version = film.applied[node * film.nodes + other].1;
@@ -375,8 +389,17 @@ fn two_views(film: &Film, violation: &Violation, fields: &[(&str, &str)]) -> Mar
                 }
             }
         } }
+        p class="small" {
+            @if more > 0 { (words::count(more as u64)) " more differ. " }
+            @if !right.is_empty() {
+                "About " (words::the_nodes(&right)) " it was right in every respect."
+            }
+        }
     }
 }
+
+/// Rows of the table of two views; more are only counted.
+const ROWS_MAX: usize = 40;
 
 fn why(film: &Film) -> Markup {
     let Some(cone) = film.cone.as_ref().filter(|cone| !cone.why.is_empty()) else {

@@ -15,6 +15,10 @@ pub(super) fn deed(film: &Film, plan: &Plan, outcome: &Outcome, deed: &Deed) -> 
         let times = words::number(deed.faults.len());
         let end = film.healed.unwrap_or(deed.to);
         let ending = ending(film, plan, outcome, end, "it was over");
+        if let Some(nodes) = killed(plan, deed).filter(|_| deed.is_at_once(plan)) {
+            let nodes = sentence(&the_nodes(&nodes));
+            return format!("{nodes} were killed at {}. {ending}", time(deed.from));
+        }
         return format!("{}, {times} times within {lasted}. {ending}", sentence(&deed.label));
     }
     match &first.fault {
@@ -118,7 +122,13 @@ pub(super) fn short(plan: &Plan, deed: &Deed) -> String {
     let first = &plan.faults[deed.faults[0]];
     let at = time(deed.from);
     if deed.faults.len() > 1 {
-        return format!("there was {} from {at} on", deed.label);
+        return match killed(plan, deed) {
+            Some(nodes) if deed.is_at_once(plan) => {
+                format!("{} were killed at {at}", the_nodes(&nodes))
+            }
+            Some(nodes) => format!("{} were killed from {at} on", the_nodes(&nodes)),
+            None => format!("{} from {at} to {}", deed.label, time(deed.to)),
+        };
     }
     match &first.fault {
         Fault::Partition(partition) => {
@@ -134,11 +144,28 @@ pub(super) fn short(plan: &Plan, deed: &Deed) -> String {
     }
 }
 
+/// The nodes that a cause kills, if it does nothing else.
+fn killed(plan: &Plan, deed: &Deed) -> Option<Vec<usize>> {
+    let nodes = deed.faults.iter().map(|&index| match plan.faults[index].fault {
+        Fault::Crash { node, .. } => Some(node),
+        _ => None,
+    });
+    let mut nodes: Vec<usize> = nodes.collect::<Option<_>>()?;
+    nodes.sort_unstable();
+    nodes.dedup();
+    (nodes.len() > 1).then_some(nodes)
+}
+
 /// The beginning of a cause, as it happens.
 pub(super) fn begin(plan: &Plan, deed: &Deed) -> String {
     let first = &plan.faults[deed.faults[0]];
     if deed.faults.len() > 1 {
-        return format!("{} begins ({} steps).", deed.label, words::number(deed.faults.len()));
+        return match killed(plan, deed) {
+            Some(nodes) if deed.is_at_once(plan) => format!("{} are killed.", the_nodes(&nodes)),
+            _ => {
+                format!("{} begins, {} times in all.", deed.label, words::number(deed.faults.len()))
+            }
+        };
     }
     let text = words::fault(first, plan);
     if deed.class == Class::Cut {

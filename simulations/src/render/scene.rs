@@ -63,6 +63,8 @@ pub(super) struct FaultBand {
     pub label: String,
     /// What it does.
     pub text: String,
+    /// Cause; faults of one share a row.
+    pub g: u32,
     /// From.
     pub a: u64,
     /// To.
@@ -141,7 +143,8 @@ struct ChapterPoint {
 #[derive(Debug, Serialize)]
 struct Broken {
     t: u64,
-    node: usize,
+    /// `None`: a promise about the whole run, which no node in particular broke.
+    node: Option<usize>,
     rule: String,
 }
 
@@ -199,7 +202,7 @@ impl Scene {
                 .collect(),
             broken: outcome.violation.as_ref().map(|violation| Broken {
                 t: violation.at.as_millis() as u64,
-                node: violation.node,
+                node: (!story::is_promise(violation)).then_some(violation.node),
                 rule: violation.rule.clone(),
             }),
         }
@@ -287,7 +290,7 @@ fn bands(film: &Film, plan: &Plan, lanes: &[usize]) -> Vec<FaultBand> {
             if plan.nodes <= LANES_MAX {
                 blocked = (0..plan.nodes)
                     .map(|node| (0..plan.nodes).filter(|to| blocks(node, *to)).collect::<Vec<_>>())
-                    .map(|far| if far.is_empty() { String::new() } else { words::nodes(&far) })
+                    .map(|far| if far.is_empty() { String::new() } else { words::all_nodes(&far) })
                     .collect();
             }
         }
@@ -299,6 +302,7 @@ fn bands(film: &Film, plan: &Plan, lanes: &[usize]) -> Vec<FaultBand> {
                 format!("partition: {}", timed.label)
             },
             text: words::sentence(&words::fault(timed, plan)),
+            g: timed.group,
             a: ms(from),
             b: ms(to),
             nodes: words::touched(&timed.fault),

@@ -1,6 +1,6 @@
 //! What the run did, in sentences: a headline, figures, and chapters to jump to.
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Violation};
 use crate::plan::{Fault, Plan};
 use crate::render::film::{Film, Notice, class_of};
 use crate::render::past;
@@ -37,6 +37,19 @@ pub(super) struct Deed {
     pub to: u64,
 }
 
+impl Deed {
+    /// Whether all of it begins in one instant.
+    pub(super) fn is_at_once(&self, plan: &Plan) -> bool {
+        self.faults.iter().all(|&index| plan.faults[index].at == plan.faults[self.faults[0]].at)
+    }
+}
+
+/// Whether it is a promise of the scenario about the whole run, rather than a rule that always
+/// holds and that one node broke.
+pub(super) fn is_promise(violation: &Violation) -> bool {
+    violation.rule.starts_with('E')
+}
+
 /// Faults that happened, by cause, in order of time.
 pub(super) fn deeds(film: &Film, plan: &Plan) -> Vec<Deed> {
     let mut deeds: Vec<(u32, Deed)> = Vec::new();
@@ -64,6 +77,17 @@ pub(super) fn deeds(film: &Film, plan: &Plan) -> Vec<Deed> {
 pub(super) fn headline(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
     if let Some(violation) = &outcome.violation {
         let name = violation.name.replace('-', " ");
+        if is_promise(violation) {
+            let field = |key: &str| {
+                let mut fields = violation.what.split_whitespace();
+                fields.find_map(|field| field.strip_prefix(key)?.strip_prefix('=')).unwrap_or("?")
+            };
+            let (promised, measured) = (field("promised"), field("measured"));
+            return format!(
+                "The run did not keep what its scenario promises: {name}, at most {promised}. It \
+                 was {measured}."
+            );
+        }
         return format!(
             "After {} node {} broke a rule: {name}.",
             time(violation.at.as_nanos() as u64),
@@ -245,15 +269,16 @@ pub(super) fn chapters(film: &Film, plan: &Plan, outcome: &Outcome) -> Vec<Chapt
         }
     }
     notices(film, &mut add);
-    verdicts(film, plan, &mut add);
+    let begun = deeds.first().map_or(0, |deed| deed.from);
+    verdicts(film, plan, begun, &mut add);
     if let Some(violation) = &outcome.violation {
         let t = violation.at.as_nanos() as u64;
-        add(
-            t,
-            "broken",
-            format!("Rule {} breaks at node {}.", violation.rule, violation.node),
-            false,
-        );
+        let text = if is_promise(violation) {
+            format!("The run ends, and promise {} is not kept.", violation.rule)
+        } else {
+            format!("Rule {} breaks at node {}.", violation.rule, violation.node)
+        };
+        add(t, "broken", text, false);
     } else if let Some(last) = deeds.iter().map(|deed| deed.to).max() {
         let from = film.healed.unwrap_or(last);
         if let Some(at) = film.views.agreed_from(from, film.end) {
@@ -293,8 +318,14 @@ fn notices(film: &Film, add: &mut impl FnMut(u64, &'static str, String, bool)) {
     }
 }
 
-/// When a node that ended, or came, was known to all.
-fn verdicts(film: &Film, plan: &Plan, add: &mut impl FnMut(u64, &'static str, String, bool)) {
+/// When a node that ended, or came, was known to all. Before anything was done, at `begun`, nodes
+/// only find each other.
+fn verdicts(
+    film: &Film,
+    plan: &Plan,
+    begun: u64,
+    add: &mut impl FnMut(u64, &'static str, String, bool),
+) {
     let touched: Vec<usize> = plan
         .faults
         .iter()
@@ -309,7 +340,7 @@ fn verdicts(film: &Film, plan: &Plan, add: &mut impl FnMut(u64, &'static str, St
     let is_minor = touched.len() > 3;
     for verdict in film.views.verdicts.iter().filter(|verdict| touched.contains(&verdict.about)) {
         let Some(since) = since(film, verdict.about, verdict.t) else { continue };
-        if since == 0 || since == verdict.t {
+        if since < begun || since == verdict.t {
             continue;
         }
         let text = if verdict.there {

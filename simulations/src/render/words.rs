@@ -71,12 +71,34 @@ impl Class {
     }
 }
 
-/// `0-2, 5 and 7-9`.
+/// Lists with more runs than this are cut short: nobody reads fifty numbers in a sentence.
+const RUNS_MAX: usize = 6;
+/// ... to so many runs.
+const RUNS_SHOWN: usize = 3;
+
+/// `0-2, 5 and 7-9`, or `0-2, 5, 7-9 and 31 more`.
 pub(super) fn nodes(list: &[usize]) -> String {
+    let (mut parts, sizes) = runs(list);
+    if parts.len() > RUNS_MAX {
+        let more: usize = sizes[RUNS_SHOWN..].iter().sum();
+        parts.truncate(RUNS_SHOWN);
+        parts.push(format!("{more} more"));
+    }
+    join(&parts)
+}
+
+/// The same for programs: all of them.
+pub(super) fn all_nodes(list: &[usize]) -> String {
+    runs(list).0.join(", ")
+}
+
+/// Runs of neighbours, as words, and how many nodes are in each.
+fn runs(list: &[usize]) -> (Vec<String>, Vec<usize>) {
     let mut sorted = list.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     let mut parts: Vec<String> = Vec::new();
+    let mut sizes = Vec::new();
     let mut at = 0;
     while at < sorted.len() {
         let mut last = at;
@@ -88,9 +110,10 @@ pub(super) fn nodes(list: &[usize]) -> String {
         } else {
             parts.push(sorted[at].to_string());
         }
+        sizes.push(last + 1 - at);
         at = last + 1;
     }
-    join(&parts)
+    (parts, sizes)
 }
 
 /// `node 3` or `nodes 0-2`.
@@ -332,6 +355,9 @@ mod tests {
         assert_eq!(nodes(&[3, 4]), "3\u{2013}4");
         assert_eq!(nodes(&[7, 0, 1, 2, 5]), "0\u{2013}2, 5 and 7");
         assert_eq!(the_nodes(&[3]), "node 3");
+        let odd: Vec<usize> = (0..100).filter(|node| node % 3 > 0).collect();
+        assert_eq!(nodes(&odd), "1\u{2013}2, 4\u{2013}5, 7\u{2013}8 and 60 more");
+        assert!(all_nodes(&odd).ends_with("97\u{2013}98"));
     }
 
     #[test]

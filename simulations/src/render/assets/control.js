@@ -16,7 +16,7 @@ function draw() {
   svg.setAttribute('width', L.width); svg.setAttribute('height', L.height);
   const [behind, labels] = drawFaults();
   const broken = D.broken && seen(D.broken.t, D.broken.t) ? `<g class="broken"><path d="M${num(x(D.broken.t))} ${L.faultTop}V${L.axisBottom - 8}"/><text x="${num(x(D.broken.t) - 6)}" y="${L.laneTop + L.laneHeight + 12}" text-anchor="end">${esc(D.broken.rule)} breaks here</text>` +
-    (D.grouped || !L.lanes.length ? '' : `<circle cx="${num(x(D.broken.t))}" cy="${laneY(rowOf[D.broken.node])}" r="${L.bar * 0.8}"/>`) + '</g>' : '';
+    (D.grouped || !L.lanes.length || D.broken.node === null ? '' : `<circle cx="${num(x(D.broken.t))}" cy="${laneY(rowOf[D.broken.node])}" r="${L.bar * 0.8}"/>`) + '</g>' : '';
   svg.innerHTML = DEFS + `<g>${(D.faults.length ? `<text class="heading" x="${L.left}" y="12">What was done to them</text>` : '')}</g>` + drawAxes() + behind + `<g>${drawMessages()}</g>` + drawLanes() + labels + drawHeatFrame() + drawCurves() + broken + '<g id="needle"></g>';
   paintHeat(canvas);
   drawNeedle();

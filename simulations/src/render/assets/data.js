@@ -57,15 +57,26 @@ const lifeAt = (node, t) => segmentAt(lives[node], t);
 const sightClass = k => k === DARK ? 'dark' : k === RIGHT ? 'right' : k === CHANGING ? 'changing' : k === 2 ? 'other' : 'view' + (k - 3);
 
 // Numbers as people say them.
+const RUNS_MAX = 6, RUNS_SHOWN = 3;
 const runList = nodes => {
   const sorted = [...nodes].sort((a, b) => a - b), parts = [];
+  let shown = 0;
   for (let i = 0; i < sorted.length;) {
     let j = i;
     while (j + 1 < sorted.length && sorted[j + 1] === sorted[j] + 1) j++;
     parts.push(j > i ? sorted[i] + '\u2013' + sorted[j] : '' + sorted[i]);
+    if (parts.length <= RUNS_SHOWN) shown = j + 1;
     i = j + 1;
   }
+  // Nobody reads fifty numbers in a sentence.
+  if (parts.length > RUNS_MAX) parts.splice(RUNS_SHOWN, parts.length, `${sorted.length - shown} more`);
   return parts.length > 1 ? parts.slice(0, -1).join(', ') + ' and ' + parts[parts.length - 1] : parts[0] || 'nobody';
+};
+// Nodes in a text of runs, such as "0\u20132, 5".
+const inRuns = text => {
+  const all = [];
+  for (const part of text.match(/\d+(\u2013\d+)?/g) || []) { const [a, b] = part.split('\u2013').map(Number); for (let i = a; i <= (b ?? a); i++) all.push(i); }
+  return all;
 };
 const theNodes = nodes => (nodes.length === 1 ? 'Node ' : 'Nodes ') + runList(nodes);
 const brief = ms => ms < 1000 ? Math.round(ms) + ' ms' : ms < 120000 ? +(ms / 1000).toFixed(1) + ' s' : +(ms / 60000).toFixed(1) + ' min';

@@ -10,15 +10,22 @@ const seen = (a, b) => b >= view.a && a <= view.b;
 const span = (a, b) => { const from = clamp(x(a), L.left, L.left + L.inner), to = clamp(x(b), L.left, L.left + L.inner); return [from, Math.max(to - from, 0)]; };
 const num = v => Math.round(v * 10) / 10;
 
-// Rows for faults, such that none covers another.
+// Rows for causes, such that none covers another; the faults of one cause share a row.
 const faultRows = (() => {
-  const ends = [];
+  const ends = [], causes = new Map();
   D.faults.forEach(fault => {
-    const stop = Math.max(fault.b, fault.a + D.end / 12);
-    let row = ends.findIndex(end => end <= fault.a);
+    const key = fault.g + ' ' + fault.c, cause = causes.get(key);
+    if (cause) { cause.faults.push(fault); cause.a = Math.min(cause.a, fault.a); cause.b = Math.max(cause.b, fault.b); }
+    else causes.set(key, { faults: [fault], a: fault.a, b: fault.b });
+  });
+  [...causes.values()].sort((one, other) => one.a - other.a).forEach(cause => {
+    const stop = Math.max(cause.b, cause.a + D.end / 12);
+    let row = ends.findIndex(end => end <= cause.a);
     if (row < 0) { row = ends.length; ends.push(0); }
     ends[row] = stop;
-    fault.row = row;
+    // The last is named for all: there is room behind it.
+    const last = cause.faults.reduce((one, other) => other.b > one.b ? other : one);
+    cause.faults.forEach(fault => { fault.row = row; fault.times = cause.faults.length; fault.names = fault === last; });
   });
   return ends.length;
 })();
@@ -47,6 +54,13 @@ function layout(width) {
   return L;
 }
 
+// Names of groups are lists of nodes if nobody gave them better ones; the first few will do.
+const laneLabel = lane => {
+  const most = L.narrow ? 8 : 17;
+  if (lane.label.length <= most) return lane.label;
+  const cut = lane.label.lastIndexOf(',', most - 2);
+  return (cut > 2 ? lane.label.slice(0, cut) : lane.label.slice(0, most - 2)) + ', \u2026';
+};
 const laneY = row => L.laneTop + row * L.pitch + L.pitch / 2;
 
 function ticks() {
@@ -78,9 +92,10 @@ function drawFaults() {
     const y = L.faultTop + fault.row * L.rowHeight, h = L.rowHeight - 4;
     const w = Math.max(width, lasts ? 2 : 3);
     labels += `<g class="fault ${fault.c}"><title>${esc(fault.text)} (${clock(fault.a)}${lasts ? ' to ' + clock(fault.b) : ''})</title><rect x="${num(from)}" y="${y}" width="${num(w)}" height="${h}" rx="3"/>`;
-    if (L.rowHeight > 12) {
-      const long = fault.label + (lasts ? ' \u00b7 ' + brief(fault.b - fault.a) : ''), key = 'row' + fault.row;
-      const text = width > long.length * 6.6 + 12 ? long : fault.label, room = text.length * 6.4 + 10;
+    if (L.rowHeight > 12 && fault.names) {
+      const label = fault.label + (fault.times > 1 ? ` \u00d7 ${fault.times}` : '');
+      const long = label + (lasts && fault.times === 1 ? ' \u00b7 ' + brief(fault.b - fault.a) : ''), key = 'row' + fault.row;
+      const text = width > long.length * 6.6 + 12 ? long : label, room = text.length * 6.4 + 10;
       const inside = width > room, xText = inside ? from + 7 : from + w + 5;
       if (inside || xText + room < L.left + L.inner && !(busy[key] > xText)) {
         labels += `<text class="${inside ? 'in' : 'out'}" x="${num(xText)}" y="${y + h / 2 + 4}">${esc(text)}</text>`;
@@ -207,7 +222,7 @@ function drawLanes() {
   L.lanes.forEach((lane, row) => {
     const y = laneY(row);
     if (D.grouped) {
-      out += `<text class="lane" x="${L.left - 8}" y="${y - 2}" text-anchor="end">${esc(L.narrow ? lane.label.slice(0, 8) : lane.label)}</text><text class="sub" x="${L.left - 8}" y="${y + 12}" text-anchor="end">${lane.nodes.length} nodes</text>` + drawStack(row, y);
+      out += `<text class="lane" x="${L.left - 8}" y="${y - 2}" text-anchor="end">${esc(laneLabel(lane))}<title>${esc(lane.label)}</title></text><text class="sub" x="${L.left - 8}" y="${y + 12}" text-anchor="end">${lane.nodes.length} nodes</text>` + drawStack(row, y);
       return;
     }
     const node = lane.nodes[0];

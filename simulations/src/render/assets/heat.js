@@ -55,7 +55,7 @@ function drawHeatFrame() {
     for (const group of D.groups) {
       const y = L.heatTop + row * L.rowPx;
       if (row) out += `<path class="rule" d="M${L.left - 6} ${num(y)}H${L.left + L.inner}"/>`;
-      out += `<text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${num(y + group.nodes.length * L.rowPx / 2 + 4)}" text-anchor="end">${esc(L.narrow ? group.label.slice(0, 6) : group.label)}</text>`;
+      out += `<text class="sub" x="${L.left - (L.narrow ? 6 : 10)}" y="${num(y + group.nodes.length * L.rowPx / 2 + 4)}" text-anchor="end">${esc(laneLabel(group))}</text>`;
       row += group.nodes.length;
     }
   }

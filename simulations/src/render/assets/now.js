@@ -7,11 +7,7 @@ function unreachable(node, t) {
 
 const cutAt = t => {
   const active = D.faults.filter(fault => isActive(fault, t) && fault.blocked.length);
-  const sets = active.map(fault => fault.blocked.map(text => {
-    const set = new Set();
-    (text.match(/\d+(\u2013\d+)?/g) || []).forEach(part => { const [a, b] = part.split('\u2013').map(Number); for (let i = a; i <= (b ?? a); i++) set.add(i); });
-    return set;
-  }));
+  const sets = active.map(fault => fault.blocked.map(text => new Set(inRuns(text))));
   return (from, to) => sets.some(set => set[from].has(to));
 };
 
@@ -73,7 +69,7 @@ function sentences(t, state) {
     if (down.length) text += `, ${one ? 'holds' : 'hold'} ${runList(down)} for down`;
     if (left.length) text += `, ${one ? 'knows' : 'know'} that ${runList(left)} left`;
     const far = [...new Set(nodes.flatMap(node => unreachable(node, t)))];
-    if (far.length === 1) text += `. <span class="cut">Cannot reach ${far[0]}.</span>`; else { text += '.'; if (far.length > 1) text += ' <span class="cut">They cannot all reach each other, and have not noticed yet.</span>'; }
+    if (far.length === 1) text += `. <span class="cut">Cannot reach ${runList(inRuns(far[0]))}.</span>`; else { text += '.'; if (far.length > 1) text += ' <span class="cut">They cannot all reach each other, and have not noticed yet.</span>'; }
     const misses = Math.max(...nodes.map(node => missing[node][c])), ghosts = Math.max(...nodes.map(node => phantom[node][c]));
     if (misses) text += ` <span class="missing">Misses ${misses} producer${misses > 1 ? 's' : ''}.</span>`;
     if (ghosts) text += ` <span class="phantom">Lists ${ghosts} that ${ghosts > 1 ? 'are' : 'is'} gone.</span>`;
