@@ -16,8 +16,18 @@ pub(super) fn deed(film: &Film, plan: &Plan, outcome: &Outcome, deed: &Deed) -> 
         let end = film.healed.unwrap_or(deed.to);
         let ending = ending(film, plan, outcome, end, "it was over");
         if let Some(nodes) = killed(plan, deed).filter(|_| deed.is_at_once(plan)) {
-            let nodes = sentence(&the_nodes(&nodes));
+            let nodes = if nodes.len() == plan.nodes {
+                format!("All {}", some_nodes(&nodes))
+            } else {
+                sentence(&some_nodes(&nodes))
+            };
             return format!("{nodes} were killed at {}. {ending}", time(deed.from));
+        }
+        if let Fault::Partition(partition) = &first.fault
+            && deed.faults.iter().all(|&index| plan.faults[index].fault == first.fault)
+        {
+            let cut = cut(partition, plan.nodes);
+            return format!("{} times within {lasted} {cut}. {ending}", sentence(&times));
         }
         return format!("{}, {times} times within {lasted}. {ending}", sentence(&deed.label));
     }
@@ -124,9 +134,9 @@ pub(super) fn short(plan: &Plan, deed: &Deed) -> String {
     if deed.faults.len() > 1 {
         return match killed(plan, deed) {
             Some(nodes) if deed.is_at_once(plan) => {
-                format!("{} were killed at {at}", the_nodes(&nodes))
+                format!("{} were killed at {at}", some_nodes(&nodes))
             }
-            Some(nodes) => format!("{} were killed from {at} on", the_nodes(&nodes)),
+            Some(nodes) => format!("{} were killed from {at} on", some_nodes(&nodes)),
             None => format!("{} from {at} to {}", deed.label, time(deed.to)),
         };
     }
@@ -142,6 +152,11 @@ pub(super) fn short(plan: &Plan, deed: &Deed) -> String {
         Fault::Start { node } => format!("node {node} joined at {at}"),
         _ => format!("from {at} on {}", words::fault(first, plan)),
     }
+}
+
+/// `nodes 3 and 7`, or `ten nodes` if there are many.
+fn some_nodes(nodes: &[usize]) -> String {
+    if nodes.len() > 4 { format!("{} nodes", words::number(nodes.len())) } else { the_nodes(nodes) }
 }
 
 /// The nodes that a cause kills, if it does nothing else.
@@ -161,7 +176,7 @@ pub(super) fn begin(plan: &Plan, deed: &Deed) -> String {
     let first = &plan.faults[deed.faults[0]];
     if deed.faults.len() > 1 {
         return match killed(plan, deed) {
-            Some(nodes) if deed.is_at_once(plan) => format!("{} are killed.", the_nodes(&nodes)),
+            Some(nodes) if deed.is_at_once(plan) => format!("{} are killed.", some_nodes(&nodes)),
             _ => {
                 format!("{} begins, {} times in all.", deed.label, words::number(deed.faults.len()))
             }
@@ -206,6 +221,15 @@ fn cut(partition: &Partition, nodes: usize) -> String {
 
 fn two_sides(one: &[usize], other: &[usize]) -> String {
     let (first, second) = (words::nodes(one), words::nodes(other));
+    if first.contains("more") || second.contains("more") {
+        return if one.len() == other.len() {
+            format!("two halves of {} nodes could not reach each other", words::number(one.len()))
+        } else {
+            let (few, rest) = if one.len() < other.len() { (one, other) } else { (other, one) };
+            let (few, rest) = (words::number(few.len()), words::number(rest.len()));
+            format!("{few} nodes could not reach the other {rest}")
+        };
+    }
     if !first.contains(' ') && !second.contains(' ') {
         return format!("{} and {second} could not reach each other", the_nodes(one));
     }

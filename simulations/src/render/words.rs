@@ -66,7 +66,7 @@ impl Class {
             Self::Pause => "pause",
             Self::Move => "join or leave",
             Self::Machine => "clock or disk",
-            Self::Other => "load and others",
+            Self::Other => "other trouble",
         }
     }
 }

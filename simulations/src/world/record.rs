@@ -78,10 +78,15 @@ impl World<'_> {
     }
 
     pub(super) fn record_event(&mut self, index: usize, event: &ClusterEvent) {
+        let active = self.nodes[index].cluster.as_ref().map(|it| it.membership().active());
         let (about, to) = match event {
             ClusterEvent::MemberUp(id) if id.renew > 0 => (id.node, "renewed"),
             ClusterEvent::MemberUp(id) => (id.node, "up"),
             ClusterEvent::MemberDown(id) => (id.node, "down"),
+            // News of an earlier life says nothing about a member that is back.
+            ClusterEvent::MemberLeft(node) if active.is_some_and(|it| it.contains_key(node)) => {
+                return;
+            }
             ClusterEvent::MemberLeft(node) => (*node, "left"),
             _ => return,
         };

@@ -198,10 +198,11 @@ window.addEventListener('beforeprint', draw);
 window.addEventListener('afterprint', later);
 new ResizeObserver(() => { if (plots.clientWidth !== width) later(); }).observe(plots);
 
-// Begin in the middle of the most telling moment: after the first thing that was noticed.
-const told = D.chapters.find(chapter => chapter.c === 'broken') || D.chapters.find(chapter => chapter.c === 'notice') || D.chapters[Math.floor(D.chapters.length / 2)];
+// Begin at the most telling moment: after the first thing that was noticed, or within a fault.
+const told = D.chapters.find(chapter => chapter.c === 'broken') || D.chapters.find(chapter => chapter.c === 'notice');
+const longest = D.faults.reduce((one, other) => !one || other.b - other.a > one.b - one.a ? other : one, null);
 const close = $('close');
 if (close && D.broken) close.addEventListener('click', () => { stop(); moveTo(D.broken.t); show(D.broken.t - 1500, D.broken.t + 100); plots.scrollIntoView({ block: 'center' }); });
 
 draw();
-moveTo(told ? told.t + (told.c === 'broken' ? 0 : Math.min(1500, D.end / 40)) : D.end / 2);
+moveTo(told ? told.t + (told.c === 'broken' ? 0 : Math.min(1500, D.end / 40)) : longest ? (longest.a + longest.b) / 2 : D.end / 2);

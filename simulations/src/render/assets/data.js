@@ -58,7 +58,8 @@ const sightClass = k => k === DARK ? 'dark' : k === RIGHT ? 'right' : k === CHAN
 
 // Numbers as people say them.
 const RUNS_MAX = 6, RUNS_SHOWN = 3;
-const runList = nodes => {
+const runText = nodes => runList(nodes, Infinity);
+const runList = (nodes, most = RUNS_MAX) => {
   const sorted = [...nodes].sort((a, b) => a - b), parts = [];
   let shown = 0;
   for (let i = 0; i < sorted.length;) {
@@ -69,7 +70,7 @@ const runList = nodes => {
     i = j + 1;
   }
   // Nobody reads fifty numbers in a sentence.
-  if (parts.length > RUNS_MAX) parts.splice(RUNS_SHOWN, parts.length, `${sorted.length - shown} more`);
+  if (parts.length > most) parts.splice(RUNS_SHOWN, parts.length, `${sorted.length - shown} more`);
   return parts.length > 1 ? parts.slice(0, -1).join(', ') + ' and ' + parts[parts.length - 1] : parts[0] || 'nobody';
 };
 // Nodes in a text of runs, such as "0\u20132, 5".

@@ -85,7 +85,7 @@ function drawAxes() {
 
 function drawFaults() {
   let behind = '', labels = '';
-  const busy = {};
+  const busy = {}, edged = new Set();
   for (const fault of D.faults) {
     if (!seen(fault.a, fault.b)) continue;
     const [from, width] = span(fault.a, fault.b), lasts = fault.b > fault.a;
@@ -118,7 +118,7 @@ function drawFaults() {
       behind += `<rect class="hatch" x="${num(from)}" y="${num(top)}" width="${num(width)}" height="${num(bottom - top)}" fill="url(#${gap === 1 ? 'cut' : gap === 2 ? 'cut-down' : 'cut-up'})"/>`;
     });
     const edges = `M${num(x(fault.a))} ${y + h}V${L.axisBottom - 8}` + (lasts && fault.b < D.end ? `M${num(x(fault.b))} ${y + h}V${L.axisBottom - 8}` : '');
-    if (D.faults.length <= 12) behind += `<path class="edge ${fault.c}" d="${edges}"/>`;
+    if (D.faults.length <= 24 && !edged.has(edges) && edged.add(edges)) behind += `<path class="edge ${fault.c}" d="${edges}"/>`;
   }
   return [behind, labels];
 }

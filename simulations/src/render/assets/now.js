@@ -64,16 +64,18 @@ function sentences(t, state) {
   const pick = (row, code) => { const out = []; row.forEach((value, node) => { if (value === code) out.push(node); }); return out; };
   const line = (kind, who, text) => `<li><i class="swatch ${kind}"></i><p><b>${who}</b> ${text}</p></li>`;
   const out = list.slice(0, 8).map(({ nodes, row }) => {
-    const one = nodes.length === 1, sees = pick(row, 1), down = pick(row, 2), left = pick(row, 3), k = sightAt(nodes[0], t);
-    let text = sees.length === 1 && one && sees[0] === nodes[0] ? 'lists only itself' : (one ? 'lists ' : 'list ') + (sees.length === n ? (n === 2 ? 'both nodes' : `all ${n} nodes`) : runList(sees));
-    if (down.length) text += `, ${one ? 'holds' : 'hold'} ${runList(down)} for down`;
-    if (left.length) text += `, ${one ? 'knows' : 'know'} that ${runList(left)} left`;
+    const one = nodes.length === 1, many = n > 24;
+    const named = list => many && list.length > 4 ? `<span title="${runText(list)}">${list.length}</span>` : runList(list);
+    const sees = pick(row, 1), down = pick(row, 2), left = pick(row, 3), k = sightAt(nodes[0], t);
+    let text = sees.length === 1 && one && sees[0] === nodes[0] ? 'lists only itself' : (one ? 'lists ' : 'list ') + (sees.length === n ? (n === 2 ? 'both nodes' : `all ${n} nodes`) : named(sees));
+    if (down.length) text += `, ${one ? 'holds' : 'hold'} ${named(down)} for down`;
+    if (left.length) text += `, ${one ? 'knows' : 'know'} that ${named(left)} left`;
     const far = [...new Set(nodes.flatMap(node => unreachable(node, t)))];
-    if (far.length === 1) text += `. <span class="cut">Cannot reach ${runList(inRuns(far[0]))}.</span>`; else { text += '.'; if (far.length > 1) text += ' <span class="cut">They cannot all reach each other, and have not noticed yet.</span>'; }
+    if (far.length === 1) text += `. <span class="cut">Cannot reach ${named(inRuns(far[0]))}.</span>`; else { text += '.'; if (far.length > 1) text += ' <span class="cut">They cannot all reach each other, and have not noticed yet.</span>'; }
     const misses = Math.max(...nodes.map(node => missing[node][c])), ghosts = Math.max(...nodes.map(node => phantom[node][c]));
     if (misses) text += ` <span class="missing">Misses ${misses} producer${misses > 1 ? 's' : ''}.</span>`;
     if (ghosts) text += ` <span class="phantom">Lists ${ghosts} that ${ghosts > 1 ? 'are' : 'is'} gone.</span>`;
-    return line(sightClass(k), theNodes(nodes), text);
+    return line(sightClass(k), many && nodes.length > 4 ? `<span title="${runText(nodes)}">${nodes.length} nodes</span>` : theNodes(nodes), text);
   });
   if (list.length > 8) out.push(line('other', `${list.length - 8} more views`, 'are about to change.'));
   if (still.length) out.push(line('paused', theNodes(still), still.length > 1 ? 'stand still.' : 'stands still.'));
