@@ -219,3 +219,25 @@ fn what_ships_passes_with_more_seeds_than_one() {
         }
     }
 }
+
+#[test]
+fn a_misspelt_key_is_refused_in_every_table_with_its_line_and_the_right_one() {
+    for (table, wrong, right) in [
+        ("[cluster]", "node = 5", "nodes"),
+        ("[net]", "los = 0.1", "loss"),
+        ("[[net.between]]", "form = 1", "from"),
+        ("[topics]", "counts = 5", "count"),
+        ("[workload]", "lookup = 5.0", "lookups"),
+        ("[knobs]", "suspicions = \"4s\"", "suspicion"),
+        ("[[fault]]", "partiton = \"halves\"", "partition"),
+        ("[chaos]", "clases = [\"crash\"]", "classes"),
+        ("[run]", "heel = \"5s\"", "heal"),
+        ("[expect]", "phantom = \"5s\"", "phantom_max"),
+        ("[broker]", "consumer = 2", "consumers"),
+    ] {
+        let text = format!("schema = 1\n{table}\n{wrong}\n");
+        let error = Scenario::parse(&text, "mine.toml").expect_err(wrong).to_string();
+        assert!(error.starts_with("mine.toml:3:1: unknown key"), "{error}");
+        assert!(error.contains(&format!("did you mean \"{right}\"?")), "{error}");
+    }
+}

@@ -23,7 +23,7 @@ use crate::render::Film;
 pub(super) fn run(args: &RunArgs) -> Ending {
     let source = Source::open(&args.chosen.scenario, &args.chosen.sets)?;
     let plan = source.plan(args.chosen.seed);
-    let (outcome, took) = executed(args, &plan)?;
+    let (outcome, took) = executed(args, &plan, &source)?;
     if let Some(path) = &args.case {
         Case::new(&source.name, &source.text, &plan, &outcome).write(path).map_err(Refusal::new)?;
     }
@@ -69,9 +69,9 @@ pub(super) fn run(args: &RunArgs) -> Ending {
 }
 
 /// Runs the plan and writes what was asked for while it runs.
-fn executed(args: &RunArgs, plan: &Plan) -> Result<(Outcome, Duration), Refusal> {
+fn executed(args: &RunArgs, plan: &Plan, source: &Source) -> Result<(Outcome, Duration), Refusal> {
     let mut trace = args.trace.as_deref().map(|path| create(path, plan)).transpose()?;
-    let mut film = args.html.as_ref().map(|_| Film::new(plan));
+    let mut film = args.html.as_ref().map(|_| Film::new(plan).named(source.words()));
     let mut live = args.speed.map(|speed| Live::new(plan, speed));
     let mut recorders = Recorders::default();
     recorders.add(trace.as_mut());

@@ -41,6 +41,8 @@ pub struct Film {
     pub(super) applied: Vec<(u64, u64)>,
     /// For each node: the version of its own section.
     pub(super) written: Vec<u64>,
+    /// The words that name the run on the command line, if it was made there.
+    pub(super) words: Option<String>,
     partitions: Vec<Option<crate::plan::Partition>>,
     recent: Recent,
 }
@@ -99,8 +101,17 @@ impl Film {
                 })
                 .collect(),
             recent: Recent::default(),
+            words: None,
             groups,
         }
+    }
+
+    /// The same, for a run that these words name on the command line: the scenario and what was
+    /// set, without the seed.
+    #[must_use]
+    pub fn named(mut self, words: String) -> Self {
+        self.words = Some(words);
+        self
     }
 
     /// Nodes in the order of their lanes.

@@ -93,7 +93,7 @@ pub(super) fn page(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
                             (chapters(film, plan, outcome))
                             (how())
                             (traffic(film))
-                            (again(plan, outcome))
+                            (again(film, plan, outcome))
                         }
                     }
                     footer {
@@ -310,13 +310,14 @@ fn traffic(film: &Film) -> Markup {
     }
 }
 
-fn again(plan: &Plan, outcome: &Outcome) -> Markup {
+fn again(film: &Film, plan: &Plan, outcome: &Outcome) -> Markup {
     html! {
         section {
             h2 { "See it again" }
             p { "A run depends on its scenario and its seed alone. The same two give the same run, \
                  message by message; the fingerprint proves it." }
-            pre { "grapevine simulate run " (plan.name) " --seed " (seed(plan)) " --html run.html" }
+            @let words = film.words.as_deref().unwrap_or(&plan.name);
+            pre { "grapevine simulate run " (words) " --seed " (seed(plan)) " --html run.html" }
             p class="small" { "Fingerprint " code { (format!("{:016x}", outcome.hash)) } }
         }
     }

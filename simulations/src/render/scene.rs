@@ -188,7 +188,7 @@ impl Scene {
             changes: changes(film),
             heat: heat(film),
             bundles: bundles(&film.traffic),
-            msgs: messages(film),
+            msgs: messages(film, grouped),
             windows: film.traffic.is_windowed.then(|| {
                 film.traffic.windows.iter().flat_map(|(from, to)| [ms(*from), ms(*to)]).collect()
             }),
@@ -423,13 +423,16 @@ fn bundles(traffic: &Traffic) -> Bundles {
     Bundles { dt: traffic.slice as f64 / 1e6, width, ends: traffic.ends.clone(), pairs }
 }
 
-fn messages(film: &Film) -> Messages {
-    let kept = &film.traffic.kept;
+/// Single messages; where lanes are groups nobody sees them, except what led to a broken rule.
+fn messages(film: &Film, grouped: bool) -> Messages {
+    let is_cause = |id: u64| film.cone.as_ref().is_some_and(|cone| cone.messages.contains(&id));
+    let kept = film.traffic.kept.iter().filter(|message| !grouped || is_cause(message.id));
+    let kept: Vec<_> = kept.collect();
     let mut kinds: Vec<String> = Vec::new();
     let mut reasons: Vec<&'static str> = Vec::new();
     let mut kind = Vec::with_capacity(kept.len());
     let mut fate = Vec::with_capacity(kept.len());
-    for message in kept {
+    for message in &kept {
         let name = format!("{}{}", message.kind, if message.stream { " (stream)" } else { "" });
         kind.push(index_of(&mut kinds, name));
         fate.push(match message.fate {
@@ -438,7 +441,6 @@ fn messages(film: &Film) -> Messages {
             Fate::Lost(reason) => 1 + index_of(&mut reasons, reason) as i64,
         });
     }
-    let is_cause = |id: u64| film.cone.as_ref().is_some_and(|cone| cone.messages.contains(&id));
     Messages {
         kinds,
         reasons,

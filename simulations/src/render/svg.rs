@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::render::cuts::LANES_MAX;
 use crate::render::film::Film;
 use crate::render::heat::Column;
-use crate::render::scene::Scene;
+use crate::render::scene::{FaultBand, Scene};
 use crate::render::{story, words};
 
 /// Width of the picture, in points of the screen.
@@ -109,27 +109,44 @@ impl Sheet<'_> {
         );
     }
 
+    /// A row for each cause, such that none covers another; the last of its faults is named.
     fn faults(&mut self) {
         let scene = self.scene;
+        let mut causes: Vec<Vec<&FaultBand>> = Vec::new();
+        for fault in &scene.faults {
+            match causes.iter_mut().find(|of| (of[0].g, of[0].c) == (fault.g, fault.c)) {
+                Some(cause) => cause.push(fault),
+                None => causes.push(vec![fault]),
+            }
+        }
         let mut ends: Vec<f64> = Vec::new();
         let base = self.y;
-        for fault in &scene.faults {
-            let (from, to) = (fault.a as f64, fault.b as f64);
+        for cause in &causes {
+            let (from, to) = cause.iter().fold((f64::MAX, 0.0_f64), |(from, to), fault| {
+                (from.min(fault.a as f64), to.max(fault.b as f64))
+            });
             let row = ends.iter().position(|end| *end <= from).unwrap_or(ends.len());
-            let room = fault.label.chars().count() as f64 * 7.0 + 12.0;
-            let drawn = self.x(to) - self.x(from);
-            let stop = if drawn > room { to } else { to + room / (WIDTH - LEFT) * self.end };
+            let label = match cause.len() {
+                1 => cause[0].label.clone(),
+                times => format!("{} \u{d7} {times}", cause[0].label),
+            };
+            let room = label.chars().count() as f64 * 7.0 + 12.0;
+            let is_inside = cause.len() == 1 && self.x(to) - self.x(from) > room;
+            let stop = if is_inside { to } else { to + room / (WIDTH - LEFT) * self.end };
             if row == ends.len() {
                 ends.push(stop);
             } else {
                 ends[row] = stop;
             }
             let y = base + row as f64 * 20.0;
-            self.rect(&format!("f {}", fault.c), (from, to), y, 16.0, " rx=\"3\"");
-            if drawn > room {
-                self.text(self.x(from) + 6.0, y + 12.0, "w", "start", &fault.label);
+            for fault in cause {
+                let span = (fault.a as f64, fault.b as f64);
+                self.rect(&format!("f {}", fault.c), span, y, 16.0, " rx=\"3\"");
+            }
+            if is_inside {
+                self.text(self.x(from) + 6.0, y + 12.0, "w", "start", &label);
             } else {
-                self.text(self.x(to) + 5.0, y + 12.0, "s", "start", &fault.label);
+                self.text(self.x(to) + 5.0, y + 12.0, "s", "start", &label);
             }
         }
         self.y += ends.len() as f64 * 20.0 + 6.0;

@@ -10,9 +10,9 @@ use crate::plan::Plan;
 use crate::trace::{Record, What};
 
 /// Single messages kept for the whole run; beyond it, only those in windows.
-const MESSAGES_ALL: usize = 12_000;
-/// Single messages kept at all: about 15 B each in the page.
-const MESSAGES_MAX: usize = 24_000;
+const MESSAGES_ALL: usize = 30_000;
+/// Single messages kept at all: about 26 B each in the page.
+const MESSAGES_MAX: usize = 40_000;
 /// Half of a window around an edge of a fault, in ns.
 const WINDOW_NS: u64 = 1_000_000_000;
 /// What is remembered of the time before an edge that nobody knows of yet.

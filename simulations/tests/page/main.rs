@@ -1,5 +1,6 @@
 //! The page of a run explains itself, stays small, and loads nothing.
 
+mod browser;
 mod feed;
 
 use std::time::Duration;
@@ -180,4 +181,64 @@ fn other_programs_get_every_message_that_arrived() {
         own[node] += 1;
         assert_eq!(clock[host], own[node], "clocks of a node have no gaps");
     }
+}
+
+/// Lets the page press its own buttons once it has loaded, as a reader would.
+fn with_hands(page: &str, script: &str) -> String {
+    page.replace(
+        "</body>",
+        &format!("<script>setTimeout(() => {{{script}}}, 500);</script></body>"),
+    )
+}
+
+#[test]
+fn a_browser_draws_the_run_and_has_nothing_to_complain_about() {
+    let page = page(&split_brain(5, 3, 60, (20, 50)));
+    let Some(opened) = browser::open(&page) else { return };
+    assert_eq!(opened.complaints, Vec::<String>::new());
+    for part in [
+        "class=\"lane\"",
+        "What was done to them",
+        "What each node has wrong",
+        "class=\"fault cut\"",
+        "class=\"ring\"",
+        "lists 0\u{2013}2",
+        "Cannot reach",
+        "5 nodes",
+    ] {
+        assert!(opened.dom.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn single_messages_are_arrows_when_a_reader_zooms_in() {
+    let page = page(&split_brain(5, 3, 60, (20, 50)));
+    let page = with_hands(&page, "document.getElementById('near').click();");
+    let Some(opened) = browser::open(&page) else { return };
+    assert_eq!(opened.complaints, Vec::<String>::new());
+    let arrows = opened.dom.split("class=\"head\" d=\"").nth(1).expect("heads of arrows");
+    assert!(arrows.starts_with('M'), "there are arrows");
+}
+
+#[test]
+fn large_clusters_and_broken_runs_open_without_complaint() {
+    let mut broken = split_brain(5, 3, 22, (20, 50));
+    broken.violation = Some(Violation {
+        rule: "S4".into(),
+        name: "lost-key".into(),
+        node: 3,
+        what: "owner=1 key=t007".into(),
+        at: Duration::from_secs(22),
+        event: 4_711,
+    });
+    let broken = with_hands(&page(&broken), "document.getElementById('close').click();");
+    let Some(opened) = browser::open(&broken) else { return };
+    assert_eq!(opened.complaints, Vec::<String>::new());
+    assert!(opened.dom.contains("S4 breaks here"));
+
+    let mut many = split_brain(1_000, 500, 60, (10, 40));
+    many.rate = 4;
+    let opened = browser::open(&page(&many)).expect("it was there a moment ago");
+    assert_eq!(opened.complaints, Vec::<String>::new());
+    assert!(opened.dom.contains("500 nodes"));
 }

@@ -188,7 +188,8 @@ function drawMessages() {
   const covered = windows.some(it => seen(it.a, it.b));
   const density = (last - first + 1) / L.inner;
   const fine = covered && last - first < ARROWS_MAX && (density < 0.35 || view.b - view.a < 2500);
-  if (!fine) return drawBundles() + drawCauses();
+  const note = !covered && view.b - view.a < 5000 ? `<text class="sub" x="${L.left + 6}" y="${L.laneTop + 9}">Single messages were kept around faults only.</text>` : '';
+  if (!fine) return drawBundles() + drawCauses() + note;
   const within = t => windows.some(it => t >= it.a && t <= it.b);
   let plain = '', gossip = '', cause = '', lost = '', heads = '', crosses = '', starts = '';
   const scale = L.inner / (view.b - view.a);
