@@ -14,7 +14,7 @@ fn browser() -> Option<PathBuf> {
 
 /// What the browser made of a page, and what it had to say about it.
 pub(crate) struct Opened {
-    /// The document after its scripts ran.
+    /// The document after its scripts ran, without the scripts.
     pub dom: String,
     /// Lines of the console and of the browser about the page.
     pub complaints: Vec<String>,
@@ -45,9 +45,9 @@ pub(crate) fn open(page: &str) -> Option<Opened> {
         .filter(|line| line.contains("CONSOLE") || line.contains("Content Security Policy"))
         .map(str::to_owned)
         .collect();
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(dom.contains("<html"), "the browser showed nothing: {said}");
-    Some(Opened { dom, complaints })
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let (dom, _) = dom.split_once("<script").unwrap_or_else(|| panic!("nothing shown: {said}"));
+    Some(Opened { dom: dom.to_owned(), complaints })
 }
 
 fn url(file: &Path) -> String {

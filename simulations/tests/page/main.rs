@@ -216,8 +216,7 @@ fn single_messages_are_arrows_when_a_reader_zooms_in() {
     let page = with_hands(&page, "document.getElementById('near').click();");
     let Some(opened) = browser::open(&page) else { return };
     assert_eq!(opened.complaints, Vec::<String>::new());
-    let arrows = opened.dom.split("class=\"head\" d=\"").nth(1).expect("heads of arrows");
-    assert!(arrows.starts_with('M'), "there are arrows");
+    assert!(opened.dom.contains("class=\"head\" d=\"M"), "heads of arrows");
 }
 
 #[test]

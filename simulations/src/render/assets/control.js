@@ -33,7 +33,7 @@ function drawNeedle() {
     out = `<path class="needle" d="M${px} ${L.axisTop + 16}V${L.axisBottom - 8}"/><rect class="flag" x="${num(at - half)}" y="${L.axisTop - 3}" width="${num(half * 2)}" height="19" rx="9.5"/><text class="flag" x="${num(at)}" y="${L.axisTop + 10.5}" text-anchor="middle">${label}</text>`;
     if (heat.cols) for (const curve of L.curves) {
       const text = CURVES[curve.key].now(c);
-      if (text) out += `<text class="value" x="${num(clamp(px + 6, L.left, L.left + L.inner - text.length * 7))}" y="${curve.top + 14}">${text}</text>`;
+      if (text) out += `<text class="value" x="${num(clamp(px + 6, L.left, L.left + L.inner - text.length * 7 - 4))}" y="${curve.top + 14}">${text}</text>`;
     }
   }
   const needle = $('needle');
@@ -199,7 +199,7 @@ window.addEventListener('afterprint', later);
 new ResizeObserver(() => { if (plots.clientWidth !== width) later(); }).observe(plots);
 
 // Begin at the most telling moment: after the first thing that was noticed, or within a fault.
-const told = D.chapters.find(chapter => chapter.c === 'broken') || D.chapters.find(chapter => chapter.c === 'notice');
+const told = D.broken && D.broken.node !== null && D.chapters.find(chapter => chapter.c === 'broken') || D.chapters.find(chapter => chapter.c === 'notice');
 const longest = D.faults.reduce((one, other) => !one || other.b - other.a > one.b - one.a ? other : one, null);
 const close = $('close');
 if (close && D.broken) close.addEventListener('click', () => { stop(); moveTo(D.broken.t); show(D.broken.t - 1500, D.broken.t + 100); plots.scrollIntoView({ block: 'center' }); });
