@@ -60,6 +60,16 @@ pub struct Sender {
     pub counter: u64,
 }
 
+/// Who an envelope says it is from, unopened: nothing is checked. `None`: it is too short.
+pub fn claimed_sender(bytes: &[u8]) -> Option<Sender> {
+    let mut words = bytes.get(2..CLUSTER_AT)?.chunks_exact(8).map(|word| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(word);
+        u64::from_be_bytes(bytes)
+    });
+    Some(Sender { node: NodeId(words.next()?), epoch: words.next()?, counter: words.next()? })
+}
+
 /// How envelopes of one cluster are closed and opened.
 #[derive(Clone, Debug)]
 pub enum Seal {
@@ -130,12 +140,8 @@ impl Seal {
         if crc32c::crc32c_append(crc32c::crc32c(header), body).to_be_bytes() != check {
             return Err(OpenError::Damaged);
         }
-        let word = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&header[at..at + 8]);
-            u64::from_be_bytes(bytes)
-        };
-        Ok((Sender { node: NodeId(word(2)), epoch: word(10), counter: word(18) }, body))
+        let sender = claimed_sender(header).ok_or(OpenError::Truncated)?;
+        Ok((sender, body))
     }
 
     /// What envelopes of this cluster carry of its name.

@@ -18,7 +18,7 @@ use crate::network::Network;
 use crate::outcome::{Stats, Violation};
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::world::{Cause, End, NodeView};
+use crate::world::{Cause, Deed, End, NodeView};
 
 use sections::Sections;
 use views::Views;
@@ -44,20 +44,29 @@ impl Oracle {
         now: Moment,
     ) {
         cluster.begin_audit();
-        self.sections.started(node, cluster, now);
+        self.sections.started(node, cluster.catalogue());
         self.views.started(node, addr, cluster, now);
     }
 
     /// A process ended.
     pub(crate) fn ended(&mut self, node: usize, now: Moment, how: End) {
-        self.sections.ended(node, how);
+        self.sections.ended(node);
         self.views.ended(node, now, how);
+    }
+
+    /// An epoch is on a node's disk.
+    pub(crate) fn persisted(&mut self, node: usize, epoch: u64) {
+        self.sections.persisted(node, epoch);
+    }
+
+    /// Somebody does something at a node whose process runs; [`wrote`](Self::wrote) follows.
+    pub(crate) fn did(&mut self, node: usize, deed: &Deed<'_>, now: Moment) {
+        self.sections.did(node, deed, now);
     }
 
     /// The node's nsqd, a foreign producer or somebody at its HTTP API did something; what it wrote
     /// is now the truth.
     pub(crate) fn wrote(&mut self, node: usize, cluster: &mut Cluster, now: Moment) {
-        self.sections.wrote(node, cluster, now);
         self.views.wrote(node, cluster, now);
     }
 
@@ -85,6 +94,7 @@ impl Oracle {
         cluster: Option<&Cluster>,
         now: Moment,
     ) -> Result<(), Violation> {
+        self.sections.sent(node, bytes)?;
         self.views.sent(node, to, bytes, is_stream, cluster, now)
     }
 
@@ -95,11 +105,13 @@ impl Oracle {
         event: &ClusterEvent,
         now: Moment,
     ) -> Result<(), Violation> {
+        self.sections.event(node, event);
         self.views.event(node, event, now)
     }
 
     /// A fault of the plan begins or ends.
     pub(crate) fn fault(&mut self, index: usize, begins: bool, now: Moment) {
+        self.sections.fault(index);
         self.views.fault(index, begins, now);
     }
 
@@ -115,6 +127,7 @@ impl Oracle {
         network: &Network,
         now: Moment,
     ) -> Result<(), Violation> {
+        self.sections.look(nodes)?;
         self.views.look(nodes, network, now)
     }
 
@@ -136,7 +149,6 @@ impl Oracle {
         now: Moment,
         stats: &mut Stats,
     ) -> Result<(), Violation> {
-        self.sections.finish(nodes)?;
         self.views.finish(nodes, now, stats)
     }
 }

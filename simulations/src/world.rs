@@ -45,7 +45,7 @@ use queue::{Event, Queue, Slab};
 use samples::Ledger;
 use streams::Pipes;
 
-pub use hooks::{Cause, End, NodeView, producer, topic_name};
+pub use hooks::{Cause, Deed, End, NodeView, producer, topic_name};
 
 /// Pause between checks of rules about everyone.
 pub const LOOK_PERIOD: Duration = Duration::from_millis(500);

@@ -24,7 +24,7 @@ impl ProducerId {
 /// What an entry is about. Ordered by topic, so that everything about a topic is one range.
 ///
 /// An empty topic is the producer's own record; an empty channel is the topic itself.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Key {
     /// Topic name, or empty.
     #[serde(deserialize_with = "name")]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use grapevine_gossip::cluster::Cluster;
-use grapevine_gossip::{NodeId, Producer};
+use grapevine_gossip::{NodeId, Producer, ProducerId};
 
 /// Why a node's core was called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +26,58 @@ pub enum Cause {
     Local,
     /// It was told to leave.
     Leave,
+}
+
+/// What somebody does at a node, in NSQ's words; its own section must then say so.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed<'a> {
+    /// A producer, the node's own nsqd or a foreign one, says who it is.
+    Describes {
+        /// Which.
+        producer: ProducerId,
+        /// Who it is.
+        what: &'a Producer,
+    },
+    /// A topic, and a channel in it, exist at a producer.
+    Registers {
+        /// Which.
+        producer: ProducerId,
+        /// The topic.
+        topic: &'a str,
+        /// The channel.
+        channel: Option<&'a str>,
+    },
+    /// The node's own nsqd deletes a channel, or a topic with everything in it.
+    Deletes {
+        /// The topic.
+        topic: &'a str,
+        /// The channel.
+        channel: Option<&'a str>,
+    },
+    /// A foreign producer no longer has a channel, or a topic; their names stay.
+    Unregisters {
+        /// Which.
+        producer: ProducerId,
+        /// The topic.
+        topic: &'a str,
+        /// The channel.
+        channel: Option<&'a str>,
+    },
+    /// A foreign producer's connection ends.
+    HangsUp {
+        /// Which.
+        producer: ProducerId,
+    },
+    /// A foreign producer says that it is there.
+    Pings {
+        /// Which.
+        producer: ProducerId,
+    },
+    /// Somebody, at whatever node, asks to hide this node's nsqd from a topic for a while.
+    Hides {
+        /// The topic.
+        topic: &'a str,
+    },
 }
 
 /// How a process ended.

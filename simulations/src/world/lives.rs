@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use grapevine_gossip::cluster::{Boot, Cluster};
 use grapevine_gossip::config::Timings;
+use grapevine_gossip::identity::next_epoch;
 use grapevine_gossip::{NodeId, ProducerId};
 
 use super::node::{Made, Node, addr_of};
 use super::queue::Event;
-use super::{Cause, End, World, nanos, producer};
+use super::{Cause, Deed, End, World, nanos, producer};
 use crate::disk::{self, Write};
 use crate::luck::Domain;
 use crate::outcome::Violation;
@@ -56,9 +57,8 @@ impl World<'_> {
             latency *= 2;
         }
         let wall_ms = u64::try_from(node.clock.wall_ns(self.now) / 1_000_000).unwrap_or(0);
-        let kept = node.disk.files().epoch.unwrap_or(0);
         node.id = node.disk.files().node.unwrap_or(NodeId(draw.word(0).max(1)));
-        node.epoch = kept.saturating_add(1).max(wall_ms);
+        node.epoch = next_epoch(node.disk.files().epoch, wall_ms);
         node.disk.begin(Write::Epoch(node.epoch));
         let event = Event::Booted { node: index as u32, life: node.life };
         self.after(latency, event);
@@ -123,22 +123,24 @@ impl World<'_> {
 
     /// What the node's nsqd and its foreign producers have is written into its section.
     fn describe_node(&mut self, index: usize) {
+        let now = self.moment();
         let node = &mut self.nodes[index];
         let time = node.clock.read(self.now);
         let Node { cluster, made, foreign, addr, .. } = node;
         let Some(cluster) = cluster.as_mut() else { return };
+        let oracle = &mut self.oracle;
         cluster.local(time, |registrar, catalogue| {
             let mut own = producer(index, 0);
             own.remote_address = addr.to_string();
+            oracle.did(index, &Deed::Describes { producer: ProducerId::NSQD, what: &own }, now);
             registrar.set_own_producer(catalogue, own, time);
-            let register = |producer, catalogue: &mut _, made: Made| {
-                let (topic, channel) = (made.topic_name(), made.channel_name());
-                registrar.register(catalogue, producer, &topic, channel.as_deref(), time.at);
-            };
             // Ephemeral channels ended with the process that had them.
             made.retain(|made| made.topic < Made::BURST || made.channel.is_none());
-            for &made in made.iter() {
-                register(ProducerId::NSQD, catalogue, made);
+            for made in made.iter() {
+                let (topic, channel) = (made.topic_name(), made.channel_name());
+                let (producer, topic, channel) = (ProducerId::NSQD, &*topic, channel.as_deref());
+                oracle.did(index, &Deed::Registers { producer, topic, channel }, now);
+                registrar.register(catalogue, producer, topic, channel, time.at);
             }
             for foreign in foreign.iter_mut() {
                 foreign.producer = None;

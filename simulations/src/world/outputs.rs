@@ -231,6 +231,7 @@ impl World<'_> {
         let is_done = node.disk.finish(self.now, &write);
         match write {
             Write::Epoch(epoch) if is_done => {
+                self.oracle.persisted(index, epoch);
                 self.record_persist(index, epoch);
                 self.give(index, Arrival::Persisted(epoch))
             }

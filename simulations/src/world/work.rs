@@ -10,7 +10,7 @@ use super::node::{Made, Node};
 use super::outputs::OUTSIDE;
 use super::outputs::Parcel;
 use super::queue::Event;
-use super::{Cause, World, producer, topic_name};
+use super::{Cause, Deed, World, producer, topic_name};
 use crate::luck::{Domain, Draw};
 use crate::outcome::Violation;
 
@@ -101,14 +101,17 @@ impl World<'_> {
             note(&mut self.nodes[index], now, made, is_made);
         }
         let (topic, channel) = (made.topic_name(), made.channel_name());
+        let (topic, channel) = (&*topic, channel.as_deref());
+        for &is_made in steps {
+            self.did(index, nsqd_deed(topic, channel, is_made));
+        }
         let steps = steps.to_vec();
         self.local(index, move |registrar, catalogue, time| {
             for is_made in steps {
-                let channel = channel.as_deref();
                 if is_made {
-                    registrar.register(catalogue, ProducerId::NSQD, &topic, channel, time.at);
+                    registrar.register(catalogue, ProducerId::NSQD, topic, channel, time.at);
                 } else {
-                    registrar.deleted(catalogue, &topic, channel, time.at);
+                    registrar.deleted(catalogue, topic, channel, time.at);
                 }
             }
         })
@@ -130,14 +133,17 @@ impl World<'_> {
             note_foreign(&mut foreign.made, made, is_made);
         }
         let (topic, channel) = (made.topic_name(), made.channel_name());
+        let (topic, channel) = (&*topic, channel.as_deref());
+        for &is_made in steps {
+            self.did(index, foreign_deed(producer, topic, channel, is_made));
+        }
         let steps = steps.to_vec();
         self.local(index, move |registrar, catalogue, time| {
             for is_made in steps {
-                let channel = channel.as_deref();
                 if is_made {
-                    registrar.register(catalogue, producer, &topic, channel, time.at);
+                    registrar.register(catalogue, producer, topic, channel, time.at);
                 } else {
-                    registrar.unregister(catalogue, producer, &topic, channel, time.at);
+                    registrar.unregister(catalogue, producer, topic, channel, time.at);
                 }
             }
         })
@@ -148,6 +154,7 @@ impl World<'_> {
         let Some(producer) = self.nodes[index].foreign[number].producer.take() else {
             return Ok(());
         };
+        self.did(index, Deed::HangsUp { producer });
         self.local(index, move |registrar, catalogue, time| {
             registrar.gone(catalogue, producer, time.at);
         })
@@ -161,17 +168,22 @@ impl World<'_> {
             return;
         }
         let (time, node, life) = (clock.read(self.now), index as u32, *life);
+        let (oracle, now) = (&mut self.oracle, super::Moment(self.now));
         let is_first = foreign.iter().all(|foreign| foreign.producer.is_none());
         cluster.local(time, |registrar, catalogue| {
             for (number, foreign) in (1..).zip(foreign.iter_mut()) {
                 if foreign.producer.is_some() {
                     continue;
                 }
-                let id = registrar.connected(catalogue, producer(index, number), time);
+                let what = producer(index, number);
+                let id = registrar.connected(catalogue, what.clone(), time);
+                oracle.did(index, &Deed::Describes { producer: id, what: &what }, now);
                 foreign.producer = Some(id);
                 for made in &foreign.made {
                     let (topic, channel) = (made.topic_name(), made.channel_name());
-                    registrar.register(catalogue, id, &topic, channel.as_deref(), time.at);
+                    let (topic, channel) = (&*topic, channel.as_deref());
+                    oracle.did(index, &foreign_deed(id, topic, channel, true), now);
+                    registrar.register(catalogue, id, topic, channel, time.at);
                 }
             }
         });
@@ -190,6 +202,9 @@ impl World<'_> {
         }
         let foreign = self.nodes[index].foreign.iter();
         let producers: Vec<ProducerId> = foreign.filter_map(|foreign| foreign.producer).collect();
+        for &producer in &producers {
+            self.did(index, Deed::Pings { producer });
+        }
         self.local(index, move |registrar, catalogue, time| {
             for producer in producers {
                 registrar.seen(catalogue, producer, time);
@@ -235,6 +250,10 @@ impl World<'_> {
         for &made in &all {
             node.note(now, made, is_made);
         }
+        for made in all.iter().filter(|made| is_made || made.channel.is_none()) {
+            let (topic, channel) = (made.topic_name(), made.channel_name());
+            self.did(index, nsqd_deed(&topic, channel.as_deref(), is_made));
+        }
         self.local(index, move |registrar, catalogue, time| {
             for made in all {
                 let (topic, channel) = (made.topic_name(), made.channel_name());
@@ -256,9 +275,16 @@ impl World<'_> {
         topic: usize,
     ) -> Result<(), Violation> {
         let (topic, node) = (topic_name(topic), producer(of, 0).node());
+        self.did(of, Deed::Hides { topic: &topic });
         self.local(at, move |registrar, catalogue, time| {
             registrar.tombstone(catalogue, &topic, &node, time);
         })
+    }
+
+    /// Tells the oracle what somebody is about to do at a node.
+    fn did(&mut self, index: usize, deed: Deed<'_>) {
+        let now = self.moment();
+        self.oracle.did(index, &deed, now);
     }
 
     /// Local facts are written into a node's section, if its process can do anything.
@@ -313,6 +339,27 @@ impl World<'_> {
         let parcel = self.parcels.add(parcel);
         self.queue.add(self.now, Event::Datagram { to: to as u32, parcel });
     }
+}
+
+/// A node's own nsqd makes or deletes a topic or a channel.
+fn nsqd_deed<'a>(topic: &'a str, channel: Option<&'a str>, is_made: bool) -> Deed<'a> {
+    if is_made {
+        return Deed::Registers { producer: ProducerId::NSQD, topic, channel };
+    }
+    Deed::Deletes { topic, channel }
+}
+
+/// The same for a foreign producer.
+fn foreign_deed<'a>(
+    producer: ProducerId,
+    topic: &'a str,
+    channel: Option<&'a str>,
+    is_made: bool,
+) -> Deed<'a> {
+    if is_made {
+        return Deed::Registers { producer, topic, channel };
+    }
+    Deed::Unregisters { producer, topic, channel }
 }
 
 /// Notes what a node's nsqd then has: a channel has its topic, and goes with it.
