@@ -95,6 +95,7 @@ mutants! {
     X02 Rules "datagrams are filled to twice their size",
     X03 Rules "order comes from a hash with a key of the process",
     X04 Rules "a copy goes back to an earlier version when its owner comes back",
+    X05 Rules "a copy counts one version more than it has taken in",
 
     Canary Canary "a write of this node's own is lost at once",
 }

@@ -158,6 +158,8 @@ impl Section {
             changed.push(op.key.clone());
         }
         self.ver = if mutant!(M14) { have.max(delta.to) } else { delta.to };
+        // X05, class "off by one".
+        self.ver += u64::from(mutant!(X05));
         self.raise_floor(delta.floor);
         Applied::Changed(changed)
     }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use grapevine_gossip::NodeId;
+use grapevine_gossip::{NodeId, mutant};
 
 use crate::luck::Draw;
 use crate::plan::{DiskFate, DiskTrouble};
@@ -119,7 +119,8 @@ impl Disk {
             return false;
         }
         self.seen.put(write);
-        if self.troubles.contains(&DiskTrouble::FsyncLies) {
+        // N06, class "lost fsync": as `agent::state` would leave it.
+        if self.troubles.contains(&DiskTrouble::FsyncLies) || mutant!(N06) {
             self.unsynced.push(write.clone());
         } else {
             // An fsync that does not lie makes durable what earlier ones left out.

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use grapevine_gossip::audit::Touched;
+use grapevine_gossip::NodeId;
 use grapevine_gossip::cluster::{Cluster, ClusterEvent};
 use grapevine_protocol::Moment;
 
@@ -33,6 +34,11 @@ pub(crate) struct Oracle {
 impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self { sections: Sections::new(plan), views: Views::new(plan) }
+    }
+
+    /// A process is about to start: what it finds on its disk of an earlier life.
+    pub(crate) fn found(&mut self, node: usize, id: NodeId, epoch: Option<u64>) {
+        self.sections.found(node, id, epoch);
     }
 
     /// A process began to talk. Nothing has been written in it yet.

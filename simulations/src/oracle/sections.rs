@@ -43,6 +43,10 @@ pub(super) struct Sections {
     doubted: Vec<bool>,
     /// Faults of the plan that do that, with the nodes concerned.
     doubts: Vec<(usize, [usize; 2])>,
+    /// By node: what its next process finds on the disk.
+    found: Vec<Option<(NodeId, u64)>>,
+    /// By node: who its last process was, and in which epoch.
+    last: Vec<Option<(NodeId, u64)>>,
     /// Versions that an event put into a copy; kept for its memory.
     put: Vec<u64>,
 }
@@ -65,6 +69,8 @@ impl Sections {
             lives: (0..plan.nodes).map(|_| None).collect(),
             doubted: vec![false; plan.nodes],
             doubts: doubts.collect(),
+            found: vec![None; plan.nodes],
+            last: vec![None; plan.nodes],
             put: Vec::new(),
         }
     }
@@ -72,7 +78,9 @@ impl Sections {
     pub(super) fn started(&mut self, node: usize, catalogue: &Catalogue) {
         let (id, epoch) = (catalogue.me(), catalogue.own().epoch);
         let owner = self.truth.owner(id, node);
+        let lost = self.lost_epoch(node, id);
         let (log, broken) = self.begin(owner, epoch, node, None);
+        let broken = broken.or(lost);
         self.lives[node] = Some(Box::new(Life {
             id,
             owner,
@@ -89,7 +97,22 @@ impl Sections {
     }
 
     pub(super) fn ended(&mut self, node: usize) {
-        self.lives[node] = None;
+        if let Some(life) = self.lives[node].take() {
+            self.last[node] = Some((life.id, life.epoch));
+        }
+    }
+
+    /// What a process that is about to start finds on its disk.
+    pub(super) fn found(&mut self, node: usize, id: NodeId, epoch: Option<u64>) {
+        self.found[node] = Some((id, epoch.unwrap_or(0)));
+    }
+
+    /// The last process of `node` used an epoch that is not on the disk.
+    fn lost_epoch(&mut self, node: usize, id: NodeId) -> Option<Broken> {
+        let (_, found) = self.found[node].take().filter(|(found, _)| *found == id)?;
+        let (_, epoch) = self.last[node].filter(|(last, _)| *last == id)?;
+        let is_lost = found < epoch && !self.doubted[node];
+        is_lost.then(|| Broken::new(&EPOCH, format!("epoch={epoch} found={found}")))
     }
 
     /// The node's disk has this epoch.

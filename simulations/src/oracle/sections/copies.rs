@@ -75,12 +75,7 @@ impl Copied<'_> {
             }
             self.check_touches(log, before.unwrap_or(0), put)?;
             self.check_passed(log, before.unwrap_or(0), put)?;
-            let hash = self.section.live_hash();
-            if ver == log.head() && hash.is_some_and(|hash| hash != log.live_hash) {
-                let live = self.section.live().count();
-                let what = format!("owner={} ver={ver} live-keys={live}", log.node);
-                return Err(Broken::new(&UNLIKE, what));
-            }
+            self.check_like_owner(log)?;
         }
         *held = Held { log: Some(id), is_held: true, ver };
         Ok(())
@@ -95,6 +90,17 @@ impl Copied<'_> {
         }
         let epoch = self.section.epoch;
         Err(Broken::new(&OLDER, format!("owner={} epoch={epoch} held={}", log.node, log.epoch)))
+    }
+
+    /// At the owner's own version it has the owner's own live keys.
+    fn check_like_owner(&self, log: &Log) -> Result<(), Broken> {
+        let ver = self.section.ver;
+        let hash = self.section.live_hash();
+        if ver != log.head() || hash.is_none_or(|hash| hash == log.live_hash) {
+            return Ok(());
+        }
+        let live = self.section.live().count();
+        Err(Broken::new(&UNLIKE, format!("owner={} ver={ver} live-keys={live}", log.node)))
     }
 
     fn check_version(&self, log: &Log, before: Option<u64>) -> Result<(), Broken> {
@@ -118,7 +124,7 @@ impl Copied<'_> {
         put.clear();
         for touch in self.touches {
             let Some(entry) = &touch.after else {
-                self.check_removal(log, touch)?;
+                self.check_removal(log, touch, before)?;
                 continue;
             };
             let told = || {
@@ -151,13 +157,17 @@ impl Copied<'_> {
 
     /// A key may go if its last write is a deletion that the floor covers, or if the copy does not
     /// reach its last write.
-    fn check_removal(&self, log: &Log, touch: &Touch) -> Result<(), Broken> {
+    fn check_removal(&self, log: &Log, touch: &Touch, before: u64) -> Result<(), Broken> {
         let had = touch.before.unwrap_or(0);
         let Some(write) = log.write(had).filter(|write| !write.is_overwritten) else {
             return Ok(());
         };
         if self.may_lack(had, write) {
             return Ok(());
+        }
+        if before == self.section.ver {
+            // Keys go and the version stays: that it is now unlike its owner's is the worse of it.
+            self.check_like_owner(log)?;
         }
         let (node, key, floor) = (log.node, name(&touch.key), self.section.floor);
         let is = state(write.value.as_ref());
