@@ -140,12 +140,12 @@ impl Copied<'_> {
                 return Err(Broken::new(&OLDER, what));
             }
             if entry.ver <= before {
+                // It has this write, or a later one of the key: whatever puts it there again takes
+                // old for new, or has emptied the copy.
                 let last = log.last_at(write, before);
                 let is_dead = log.write(last).is_some_and(|last| last.value.is_none());
-                if last > entry.ver {
-                    let rule = if is_dead { &UNDEAD } else { &OLDER };
-                    return Err(Broken::new(rule, format!("{} held={last}", told())));
-                }
+                let rule = if is_dead && last > entry.ver { &UNDEAD } else { &OLDER };
+                return Err(Broken::new(rule, format!("{} held={last}", told())));
             }
             put.push(entry.ver);
         }

@@ -53,9 +53,10 @@ pub(super) const LOST: Rule = Rule {
 pub(super) const OLDER: Rule = Rule {
     id: "S5",
     name: "older-again",
-    meaning: "Within an epoch a key in a copy never goes to an older write, and a node never shows \
-        an epoch below one that it has shown. Usually a late datagram, or a snapshot from somebody \
-        who is behind, was taken for news.",
+    meaning: "Within an epoch a key in a copy never goes to an older write, what a copy has by its \
+        version is not put there again, and a node never shows an epoch below one that it has \
+        shown. Usually a late datagram was taken for news, or a snapshot of somebody who is \
+        behind replaced what it should be merged into.",
     source: SCUTTLEBUTT,
 };
 

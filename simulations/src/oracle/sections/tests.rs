@@ -229,6 +229,15 @@ fn s5_a_key_or_an_epoch_that_goes_back_is_noticed() {
 }
 
 #[test]
+fn s5_a_snapshot_that_replaces_what_it_should_be_merged_into_is_noticed() {
+    let mut stage = Stage::new().written(&["a", "b"]);
+    assert_eq!(stage.tell(0, 1, &[(1, "a")]), Ok(()));
+    stage.swap_holder();
+    let result = stage.tell(0, 2, &[(1, "a"), (2, "b")]);
+    assert_broken(result, "S5", "owner=0 key=a ver=1 is=live held=1");
+}
+
+#[test]
 fn s7_other_live_keys_at_the_owners_own_version_are_noticed() {
     let mut stage = Stage::new().written(&["a", "b"]);
     assert_eq!(stage.tell(0, 2, &[(1, "a"), (2, "b")]), Ok(()));
