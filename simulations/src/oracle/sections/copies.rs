@@ -139,10 +139,11 @@ impl Copied<'_> {
                 let what = format!("{} held={}", told(), touch.before.unwrap_or(0));
                 return Err(Broken::new(&OLDER, what));
             }
-            if entry.ver <= before {
+            let last = if entry.ver <= before { log.last_at(write, before) } else { 0 };
+            // A deletion that has been forgotten may come again: nobody sees it.
+            if last > entry.ver || (last == entry.ver && entry.value.is_some()) {
                 // It has this write, or a later one of the key: whatever puts it there again takes
                 // old for new, or has emptied the copy.
-                let last = log.last_at(write, before);
                 let is_dead = log.write(last).is_some_and(|last| last.value.is_none());
                 let rule = if is_dead && last > entry.ver { &UNDEAD } else { &OLDER };
                 return Err(Broken::new(rule, format!("{} held={last}", told())));
