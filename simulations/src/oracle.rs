@@ -10,8 +10,8 @@ mod views;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use grapevine_gossip::audit::Touched;
 use grapevine_gossip::NodeId;
+use grapevine_gossip::audit::Touched;
 use grapevine_gossip::cluster::{Cluster, ClusterEvent};
 use grapevine_protocol::Moment;
 
