@@ -31,8 +31,8 @@ pub trait Recorder {
 pub enum Detail {
     /// All there is.
     Everything,
-    /// No messages, timers and samples: lives, faults, members, writes, and who learns of them. With
-    /// a thousand nodes the rest costs more than the run.
+    /// No messages, timers and samples: lives, faults, members, writes, and who learns of them.
+    /// With a thousand nodes the rest costs more than the run.
     Changes,
 }
 

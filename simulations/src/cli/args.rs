@@ -22,7 +22,8 @@ pub(super) use self::measuring::{BenchArgs, Item, ReportArgs};
     disable_version_flag = true
 )]
 #[command(after_help = "Exit codes: 0 all rules held, 1 a rule was broken, 2 bad command line or \
-    file,\n3 two runs of one plan differed, 4 undecided (time over, or a point was never reached).")]
+    file,\n3 two runs of one plan differed, 4 undecided (time over, or a point was never \
+    reached).")]
 pub struct SimulateArgs {
     /// What to do.
     #[command(subcommand)]
@@ -138,7 +139,8 @@ pub struct SwarmArgs {
     #[arg(long, value_name = "RUNS")]
     pub until_coverage_stable: Option<u64>,
     /// Share of the runs that are done twice and compared event by event: twice=1.0
-    #[arg(long = "check", value_name = "twice=SHARE", value_parser = twice, default_value = "twice=0")]
+    #[arg(long = "check", value_name = "twice=SHARE", value_parser = twice)]
+    #[arg(default_value = "twice=0")]
     pub twice: f64,
     /// Go on after a failure
     #[arg(long)]

@@ -11,8 +11,8 @@ use crate::plan::{DiskFate, Expect, Fault, Knobs, Link, Partition, Plan, TimedFa
 /// Topics that clients draw from.
 const TOPICS: usize = 1_000;
 
-/// Topics that each node has from its start; of more than 300 nodes, one: each node holds the topics
-/// of all others, and all nodes are in one process.
+/// Topics that each node has from its start; of more than 300 nodes, one: each node holds the
+/// topics of all others, and all nodes are in one process.
 const INITIAL: usize = 10;
 
 /// Changes per second in the whole cluster, where there are any.

@@ -44,8 +44,8 @@ pub fn convergence(report: &Report, real: &[Row]) -> String {
             "Simulated clusters on a quiet LAN (0.1 ms and an exponential 0.3 ms more each way), "
             (format!("{:.1}", report.node_days)) " node-days in " (report.runs.0) " runs. "
             "Each time is that of the event at which the last node knew. "
-            "Traffic counts IP, UDP and room for encryption. Every node has 10 topics, of more than "
-            "300 nodes each has one."
+            "Traffic counts IP, UDP and room for encryption. Every node has 10 topics, of more "
+            "than 300 nodes each has one."
         }
         p class="soft" {
             "In each picture: the bar is the middle 80 % of all readings, the gap in it their "
@@ -64,7 +64,9 @@ pub fn convergence(report: &Report, real: &[Row]) -> String {
         @if !report.broken.is_empty() {
             h2 { "Rules that were broken" }
             @for broken in &report.broken {
-                p { code { (broken.plan.name) " seed " (broken.plan.seed) ": " (broken.violation) } }
+                p { code {
+                    (broken.plan.name) " seed " (broken.plan.seed) ": " (broken.violation)
+                } }
             }
         }
         @if !real.is_empty() { (beside(real)) }

@@ -157,8 +157,8 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Runs what the scenario's `[report]` says: `runs` seeds of each value. `progress` is told after
-    /// each run.
+    /// Runs what the scenario's `[report]` says: `runs` seeds of each value. `progress` is told
+    /// after each run.
     ///
     /// # Errors
     ///

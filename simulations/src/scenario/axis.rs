@@ -22,7 +22,7 @@ pub struct Axis {
 
 impl Scenario {
     /// The values of a key that is a range, `"1s..60s"`, or a list of choices. Where a table occurs
-    /// several times, as `[[fault]]`, and no number says which, the first is meant that has the key.
+    /// several times, as `[[fault]]`, and no number says which, the first that has it is meant.
     ///
     /// # Errors
     ///

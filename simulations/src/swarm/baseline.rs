@@ -22,61 +22,25 @@ struct Watched {
     figure: &'static str,
     /// Differences of at most this mean nothing, whatever the share.
     noise: f64,
-    of: fn(&Population) -> Option<f64>,
+}
+
+const fn watched(
+    rule: &'static str,
+    name: &'static str,
+    figure: &'static str,
+    noise: f64,
+) -> Watched {
+    Watched { rule, name, figure, noise }
 }
 
 const WATCHED: [Watched; 7] = [
-    Watched {
-        rule: "P1",
-        name: "convergence",
-        figure: "members_agreed_p50_ms",
-        noise: 100.0,
-        of: |population| population.members_agreed_ms.summary().map(|summary| summary.p50),
-    },
-    Watched {
-        rule: "P1",
-        name: "convergence",
-        figure: "members_agreed_p95_ms",
-        noise: 200.0,
-        of: |population| population.members_agreed_ms.summary().map(|summary| summary.p95),
-    },
-    Watched {
-        rule: "P1",
-        name: "convergence",
-        figure: "lookups_agreed_p50_ms",
-        noise: 100.0,
-        of: |population| population.lookups_agreed_ms.summary().map(|summary| summary.p50),
-    },
-    Watched {
-        rule: "P1",
-        name: "convergence",
-        figure: "lookups_agreed_p95_ms",
-        noise: 200.0,
-        of: |population| population.lookups_agreed_ms.summary().map(|summary| summary.p95),
-    },
-    Watched {
-        rule: "P2",
-        name: "staleness",
-        figure: "staleness_p99_ms",
-        noise: 20.0,
-        of: |population| population.staleness_ms.summary().map(|summary| summary.p99),
-    },
-    Watched {
-        rule: "P3",
-        name: "traffic",
-        figure: "bytes_per_node_s",
-        noise: 20.0,
-        of: |population| population.bytes.mean(),
-    },
-    Watched {
-        rule: "P4",
-        name: "renewals",
-        figure: "renewals_per_run",
-        noise: 0.05,
-        of: |population| {
-            (population.runs > 0).then(|| population.renewals as f64 / population.runs as f64)
-        },
-    },
+    watched("P1", "convergence", "members_agreed_p50_ms", 100.0),
+    watched("P1", "convergence", "members_agreed_p95_ms", 200.0),
+    watched("P1", "convergence", "lookups_agreed_p50_ms", 100.0),
+    watched("P1", "convergence", "lookups_agreed_p95_ms", 200.0),
+    watched("P2", "staleness", "staleness_p99_ms", 20.0),
+    watched("P3", "traffic", "bytes_per_node_s", 20.0),
+    watched("P4", "renewals", "renewals_per_run", 0.05),
 ];
 
 /// The rules that are about many runs.
@@ -156,8 +120,20 @@ impl std::fmt::Display for Comparison {
 
 /// The figures of a population that are compared, by name.
 pub fn figures(population: &Population) -> BTreeMap<String, f64> {
-    let of = |watched: &Watched| Some((watched.figure.to_owned(), (watched.of)(population)?));
-    WATCHED.iter().filter_map(of).collect()
+    let members = population.members_agreed_ms.summary();
+    let lookups = population.lookups_agreed_ms.summary();
+    let staleness = population.staleness_ms.summary();
+    let runs = population.runs as f64;
+    let all = [
+        ("members_agreed_p50_ms", members.map(|it| it.p50)),
+        ("members_agreed_p95_ms", members.map(|it| it.p95)),
+        ("lookups_agreed_p50_ms", lookups.map(|it| it.p50)),
+        ("lookups_agreed_p95_ms", lookups.map(|it| it.p95)),
+        ("staleness_p99_ms", staleness.map(|it| it.p99)),
+        ("bytes_per_node_s", population.bytes.mean()),
+        ("renewals_per_run", (runs > 0.0).then(|| population.renewals as f64 / runs)),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Compares figures with those of before. What is missing on one side is not compared.

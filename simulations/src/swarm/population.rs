@@ -84,8 +84,8 @@ impl Quantiles {
 
     /// Adds a value. What is negative or no number counts as 0.
     pub fn add(&mut self, value: f64) {
-        // `saturating_record` would cut at the size the histogram has by now. Growing fails only for
-        // values beyond its range, of thousands of years.
+        // `saturating_record` would cut at the size the histogram has by now. Growing fails only
+        // for values beyond its range, of thousands of years.
         let _ = self.0.record((value * Self::SCALE) as u64);
     }
 
