@@ -238,8 +238,14 @@ impl Network {
         Fate::Arrives { after, again, damage }
     }
 
+    /// How long a link with a rate needs to send so many bytes, in ns.
+    pub(crate) fn stream_sending(&self, from: usize, to: usize, len: usize) -> u64 {
+        let link = self.link(from * self.nodes + to);
+        link.rate.map_or(0, |rate| sending_ns(len, rate))
+    }
+
     /// How long something on a stream takes, in ns: lost packets are sent again.
-    pub(crate) fn stream_delay(&mut self, from: usize, to: usize, len: usize) -> u64 {
+    pub(crate) fn stream_delay(&mut self, from: usize, to: usize) -> u64 {
         /// Least retransmission timeout of Linux TCP.
         const RETRY: u64 = 200_000_000;
         const RETRIES_MAX: u64 = 5;
@@ -251,8 +257,7 @@ impl Network {
         let lost = (0..RETRIES_MAX)
             .take_while(|retry| draw.chance(field::BURST_STEP + 1 + retry, link.loss))
             .count() as u64;
-        let sending = link.rate.map_or(0, |rate| sending_ns(len, rate));
-        delay_ns(&link.delay, draw, field::DELAY) + lost * RETRY + sending
+        delay_ns(&link.delay, draw, field::DELAY) + lost * RETRY
     }
 
     fn is_lost_in_burst(&mut self, at: usize, burst: &Burst, draw: Draw) -> bool {

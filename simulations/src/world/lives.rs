@@ -170,7 +170,7 @@ impl World<'_> {
         for parcel in parcels {
             self.drop_parcel(index, parcel, "dead");
         }
-        self.end_streams(index, is_dark);
+        self.end_streams(index, is_dark, how);
         self.oracle.ended(index, now, how);
         self.ledger_ended(index);
         let to = match how {

@@ -12,7 +12,8 @@ use rustc_hash::FxHashMap;
 use super::node::{Arrival, Letter, Node};
 use super::outputs::{OUTSIDE, understood};
 use super::queue::Event;
-use super::{World, accepted_conn};
+use super::{End, World, accepted_conn};
+use crate::luck::Domain;
 use crate::outcome::Violation;
 
 /// How long an attempt to connect to a machine that does not answer takes, in ns.
@@ -51,6 +52,8 @@ struct Way {
     items: VecDeque<(u64, Item)>,
     /// When the last of them arrives.
     last: u64,
+    /// When the last frame of them has left, over a link with a rate.
+    left: u64,
     /// The head has its event.
     is_armed: bool,
     /// Since when a cut holds the head up.
@@ -89,7 +92,7 @@ impl World<'_> {
         self.nodes[from].conns.insert(conn, (pipe, 0));
         match to {
             Some(to) => {
-                let delay = self.network.stream_delay(from, to, 0);
+                let delay = self.network.stream_delay(from, to);
                 self.push(pipe, 1, delay, Item::Knock);
             }
             // Nobody has that address.
@@ -155,7 +158,14 @@ impl World<'_> {
         }
         let letter = Letter { id, from: from as u32, lamport: node.lamport };
         let delay = match target {
-            Some(to) => self.network.stream_delay(from, to, bytes.len()),
+            Some(to) => {
+                let now = self.now;
+                let sending = self.network.stream_sending(from, to, bytes.len());
+                let Some(pipe) = self.pipes.by_number.get_mut(&number) else { return };
+                let way = &mut pipe.ways[1 - usize::from(side)];
+                way.left = way.left.max(now) + sending;
+                way.left - now + self.network.stream_delay(from, to)
+            }
             None => 0,
         };
         self.push(number, 1 - side, delay, Item::Frame(bytes, letter));
@@ -174,15 +184,24 @@ impl World<'_> {
         }
         let delay = match other.node {
             OUTSIDE => 0,
-            to => self.network.stream_delay(from, to as usize, 0),
+            to => self.network.stream_delay(from, to as usize),
         };
         self.push(number, 1 - side, delay, Item::Closed { is_refused: false });
     }
 
     /// The process behind many streams ended. `is_dark`: its kernel too, so nobody is told.
-    pub(super) fn end_streams(&mut self, node: usize, is_dark: bool) {
+    ///
+    /// Of what a process had written when it was killed, its kernel sends the rest, unless there was
+    /// something that it had not read: then the kernel resets the stream and sends nothing more
+    /// (RFC 1122, 4.2.2.13). Without power nothing more is sent either.
+    pub(super) fn end_streams(&mut self, node: usize, is_dark: bool, how: End) {
         let conns: Vec<ConnId> = self.nodes[node].conns.keys().copied().collect();
         for conn in conns {
+            let ids = [node as u64, u64::from(self.nodes[node].life), conn.0];
+            let is_reset = Domain::new(self.plan.seed, "reset").draw(&ids).chance(0, 0.5);
+            if is_dark || (how == End::Crashed && is_reset) {
+                self.lose_unsent(node, conn);
+            }
             if is_dark {
                 if let Some((number, side)) = self.nodes[node].conns.remove(&conn)
                     && let Some(pipe) = self.pipes.by_number.get_mut(&number)
@@ -193,6 +212,16 @@ impl World<'_> {
             } else {
                 self.close(node, conn);
             }
+        }
+    }
+
+    /// Frames that have been written and have not arrived are lost.
+    fn lose_unsent(&mut self, node: usize, conn: ConnId) {
+        if let Some(&(number, side)) = self.nodes[node].conns.get(&conn)
+            && let Some(pipe) = self.pipes.by_number.get_mut(&number)
+        {
+            let items = &mut pipe.ways[1 - usize::from(side)].items;
+            items.retain(|(_, item)| !matches!(item, Item::Frame(..)));
         }
     }
 
@@ -281,7 +310,7 @@ impl World<'_> {
             } else if from == OUTSIDE {
                 (0, true)
             } else {
-                (self.network.stream_delay(to, from as usize, 0), true)
+                (self.network.stream_delay(to, from as usize), true)
             };
             self.push(number, 0, delay, Item::Closed { is_refused });
             return Ok(());
@@ -292,7 +321,7 @@ impl World<'_> {
         pipe.ends[1] = PipeEnd { node: to as u32, life: node.life, conn, is_open: true };
         // The kernel answers, whether or not the process runs.
         if from != OUTSIDE {
-            let delay = self.network.stream_delay(to, from as usize, 0);
+            let delay = self.network.stream_delay(to, from as usize);
             self.push(number, 0, delay, Item::Connected);
         }
         self.give(to, Arrival::Accepted(conn))
