@@ -99,6 +99,32 @@ fn a_member_behind_nat_is_answered_at_its_own_address() {
 }
 
 #[test]
+fn a_node_that_is_told_of_its_death_again_and_again_renews_its_identity_six_times_a_minute() {
+    let mut members = membership();
+    members.apply(Moment(SECOND), &[alive(identity(2, 9, 2))], false);
+    let dies = |members: &mut Membership, at: u64| {
+        let me = members.me();
+        let down = MemberState { identity: me, incarnation: 0, liveness: Liveness::Down };
+        members.apply(Moment(at * SECOND), &[down], true);
+        let mut packet = Vec::new();
+        let src = identity(2, 9, 2);
+        let header = Header { src, src_incarnation: 0, dst: members.me(), message: Swim::Gossip };
+        SwimCodec.encode_header(&header, &mut packet).unwrap();
+        packet.extend_from_slice(&1_u16.to_be_bytes());
+        SwimCodec.encode_member(&Member::down(members.me()), &mut packet).unwrap();
+        members.handle_swim(Moment(at * SECOND), addr(2), &packet)
+    };
+    for at in 2..20 {
+        let told = dies(&mut members, at);
+        assert_eq!(told.is_err(), at >= 5, "second {at}");
+    }
+    assert_eq!(members.me().renew, 6);
+    members.tick(Moment(70 * SECOND));
+    dies(&mut members, 70).unwrap();
+    assert_eq!(members.me().renew, 8);
+}
+
+#[test]
 fn a_stranger_gets_back_no_more_bytes_than_it_sent() {
     let mut cluster = alone();
     let news: Vec<Identity> =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use foca::{Codec, Notification, Runtime, Timer};
 use grapevine_protocol::Moment;
 
+use super::Membership;
 use crate::codec::SwimCodec;
 use crate::identity::Identity;
 
@@ -23,7 +24,7 @@ pub(super) struct Effects {
     pub(super) failed_probes: Vec<Identity>,
     /// This node's, when it last sent something: it grows with each suspicion that it refutes.
     incarnation: u16,
-    /// See [`Membership::set_slowness`](super::Membership::set_slowness).
+    /// See [`Membership::set_slowness`].
     pub(super) slowness: u32,
     /// Replies that were cut or withheld.
     pub(super) curbed: u64,
@@ -56,6 +57,13 @@ impl Effects {
             has_header && header_bytes <= bytes_max
         });
         self.curbed += curbed;
+    }
+}
+
+impl Membership {
+    /// Whether the next probe is on its way: always, while there is anybody to probe.
+    pub fn is_probing(&self) -> bool {
+        self.effects.timers.values().any(|timer| matches!(timer, Timer::ProbeRandomMember(_)))
     }
 }
 
