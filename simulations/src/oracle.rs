@@ -109,10 +109,21 @@ impl Oracle {
         &mut self,
         node: usize,
         event: &ClusterEvent,
+        cluster: Option<&Cluster>,
         now: Moment,
     ) -> Result<(), Violation> {
         self.sections.event(node, event);
-        self.views.event(node, event, now)
+        self.views.event(node, event, cluster, now)
+    }
+
+    /// A core opens a stream.
+    pub(crate) fn knocked(&mut self, node: usize, now: Moment) {
+        self.views.knocked(node, now);
+    }
+
+    /// A datagram is about to be handed to a core.
+    pub(crate) fn received(&mut self, node: usize, from: SocketAddr, bytes: usize) {
+        self.views.received(node, from, bytes);
     }
 
     /// A fault of the plan begins or ends.

@@ -46,6 +46,8 @@ use samples::Ledger;
 use streams::Pipes;
 
 pub use hooks::{Cause, Deed, End, NodeView, producer, topic_name};
+pub(crate) use lives::timings;
+pub(crate) use node::index_of;
 
 /// Pause between checks of rules about everyone.
 pub const LOOK_PERIOD: Duration = Duration::from_millis(500);
@@ -329,6 +331,7 @@ impl<'r> World<'r> {
             Arrival::Datagram(parcel) => {
                 let Some(parcel) = self.parcels.get_mut(*parcel) else { return Ok(()) };
                 let bytes = &parcel.bytes;
+                self.oracle.received(index, parcel.source, bytes.len());
                 cluster.handle(time, Input::Datagram { from: parcel.source, bytes });
                 (Cause::Datagram, xxh3_64_with_seed(bytes, 0))
             }

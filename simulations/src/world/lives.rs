@@ -230,7 +230,8 @@ impl World<'_> {
     }
 }
 
-fn timings(knobs: &Knobs) -> Timings {
+/// The protocol's periods and bounds in a run with these knobs.
+pub(crate) fn timings(knobs: &Knobs) -> Timings {
     let usual = Timings::default();
     Timings {
         probe_period: knobs.probe_period.unwrap_or(usual.probe_period),

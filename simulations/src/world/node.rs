@@ -292,7 +292,7 @@ pub(super) fn translated(index: usize) -> SocketAddr {
 }
 
 /// The node that has, or once had, this address.
-pub(super) fn index_of(addr: SocketAddr) -> Option<usize> {
+pub(crate) fn index_of(addr: SocketAddr) -> Option<usize> {
     match addr {
         SocketAddr::V4(addr) => match addr.ip().octets() {
             [10, _, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),

@@ -55,7 +55,11 @@ impl World<'_> {
         let node = from as u32;
         match output {
             Output::Datagram { to, bytes } => self.send(from, to, bytes)?,
-            Output::Connect { conn, to } => self.connect(from, conn, to),
+            Output::Connect { conn, to } => {
+                let now = self.moment();
+                self.oracle.knocked(from, now);
+                self.connect(from, conn, to);
+            }
             Output::Write(conn, bytes) => {
                 let to = self.pipes.other_end(&self.nodes[from], conn);
                 let addr = to.and_then(|to| self.nodes.get(to as usize)).map(|node| node.addr);
@@ -78,7 +82,8 @@ impl World<'_> {
             Output::Event(event) => {
                 let now = self.moment();
                 self.pairs.note(&event);
-                self.oracle.event(from, &event, now)?;
+                let cluster = self.nodes[from].cluster.as_ref();
+                self.oracle.event(from, &event, cluster, now)?;
                 self.record_event(from, &event);
                 if event == ClusterEvent::Left {
                     self.end_process(from, End::Left);

@@ -1,7 +1,5 @@
 //! What a recorder is told. Without one, none of this costs more than a look.
 
-use std::time::Duration;
-
 use grapevine_gossip::NodeId;
 use grapevine_gossip::audit::Touched;
 use grapevine_gossip::cluster::ClusterEvent;
@@ -145,22 +143,6 @@ impl World<'_> {
         let clusters = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
         for (name, count) in clusters.flat_map(|cluster| cluster.counters()) {
             *self.stats.counters.entry(name.to_owned()).or_default() += count;
-        }
-        let second = |at: Duration| at.as_secs() as usize;
-        let first = self.plan.faults.first().map_or(self.plan.end, |fault| fault.at);
-        let agreed = self.plan.heal_at.zip(self.stats.lookups_agreed);
-        let quiet_again = agreed.map(|(heal, after)| second(heal + after) + 1);
-        /// Seconds after the start in which the cluster comes together.
-        const SETTLING: usize = 10;
-        let by_second = self.stats.bytes_by_second.iter().enumerate();
-        let idle: Vec<f64> = by_second
-            .filter(|(at, _)| {
-                (SETTLING..second(first)).contains(at) || quiet_again.is_some_and(|from| *at > from)
-            })
-            .map(|(_, &bytes)| f64::from(bytes))
-            .collect();
-        if !idle.is_empty() {
-            self.stats.idle_bytes = idle.iter().sum::<f64>() / idle.len() as f64;
         }
     }
 }

@@ -1,0 +1,78 @@
+//! What `/lookup` answers, against the members and sections that the answer must come from.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use grapevine_gossip::NodeId;
+use grapevine_gossip::cluster::Cluster;
+use grapevine_gossip::section::{Key, Section, Value};
+
+use crate::oracle::violation;
+use crate::outcome::Violation;
+
+/// Every producer that `/lookup?topic=` lists at `node` was registered by somebody who is a member
+/// in the very life that registered it.
+pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
+    let catalogue = cluster.catalogue();
+    let Some(row) = catalogue.row(topic) else { return Ok(()) };
+    let mut allowed: Option<BTreeSet<(String, u16)>> = None;
+    for producer in row.visible() {
+        let allowed = allowed.get_or_insert_with(|| who_may_be_listed(topic, cluster));
+        if !allowed.contains(&(producer.broadcast_address.clone(), producer.tcp_port)) {
+            let what = format!("topic={topic} producer={}", producer.address());
+            return Err(violation("S6", "listed-without-cause", node, what));
+        }
+    }
+    Ok(())
+}
+
+/// A member is down: one of its topics is asked for at once.
+pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Result<(), Violation> {
+    let section = cluster.catalogue().section(owner);
+    let topic = section.and_then(|section| {
+        section.live().map(|(key, _)| &key.topic).find(|topic| !topic.is_empty()).map(Arc::clone)
+    });
+    topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
+}
+
+fn who_may_be_listed(topic: &str, cluster: &Cluster) -> BTreeSet<(String, u16)> {
+    let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
+    let members = active.iter().filter_map(|(&node, id)| {
+        catalogue.section(node).filter(|section| section.epoch == id.epoch)
+    });
+    let sections = std::iter::once(catalogue.own()).chain(members);
+    sections.flat_map(|section| producers(topic, section)).collect()
+}
+
+fn producers<'a>(
+    topic: &'a str,
+    section: &'a Section,
+) -> impl Iterator<Item = (String, u16)> + use<'a> {
+    section.topic(topic).filter(|(key, _)| key.channel.is_empty()).filter_map(|(key, _)| {
+        match section.get(&Key::record(key.producer))? {
+            Value::Producer(record) => {
+                let producer = &record.producer;
+                Some((producer.broadcast_address.clone(), producer.tcp_port))
+            }
+            Value::Registered { .. } => None,
+        }
+    })
+}
+
+/// A topic that `held` lists and its owner does not, or the other way round: whether it is the
+/// first, and which.
+pub(super) fn difference(held: &Section, own: &Section) -> Option<(bool, String)> {
+    let only_in = |one: &Section, other: &Section| {
+        one.live().map(|(key, _)| key).find(|key| other.get(key).is_none()).map(name)
+    };
+    let phantom = only_in(held, own).map(|key| (true, key));
+    phantom.or_else(|| only_in(own, held).map(|key| (false, key)))
+}
+
+fn name(key: &Key) -> String {
+    match (&*key.topic, &*key.channel) {
+        ("", _) => "producer".to_owned(),
+        (topic, "") => topic.to_owned(),
+        (topic, channel) => format!("{topic}/{channel}"),
+    }
+}
