@@ -24,6 +24,8 @@ struct State {
     room: Option<u64>,
     /// Every write fails with this while it is set.
     failure: Option<io::ErrorKind>,
+    /// Syncs return and do nothing while it is set.
+    lies: bool,
     reads: u64,
 }
 
@@ -32,6 +34,8 @@ struct File {
     bytes: Vec<u8>,
     /// How much of `bytes` is on the device.
     synced: usize,
+    /// Whether the directory on the device names it.
+    is_named: bool,
     /// What a power loss may bring back in place of an unsynced replacement.
     before: Option<Vec<u8>>,
 }
@@ -43,10 +47,11 @@ impl MemoryDisk {
     }
 
     /// Loses power: of each file, in name order, the unsynced bytes are cut to `keep(unsynced)`.
-    /// A file replaced without a sync falls back to its old content when `keep` keeps nothing.
+    /// A file replaced without a sync falls back to its old content when `keep` keeps nothing, and
+    /// one that was never synced is then gone.
     pub fn crash(&self, keep: &mut dyn FnMut(u64) -> u64) {
         let mut state = self.state.lock();
-        for file in state.files.values_mut() {
+        state.files.retain(|_, file| {
             let unsynced = (file.bytes.len() - file.synced) as u64;
             let kept = if unsynced == 0 { 0 } else { keep(unsynced).min(unsynced) };
             match file.before.take() {
@@ -55,7 +60,15 @@ impl MemoryDisk {
                 None => file.bytes.truncate(file.synced + kept as usize),
             }
             file.synced = file.bytes.len();
-        }
+            let is_there = file.is_named || kept > 0;
+            file.is_named = true;
+            is_there
+        });
+    }
+
+    /// While set, syncs return as if all was well and bring nothing to the device.
+    pub fn set_lies(&self, lies: bool) {
+        self.state.lock().lies = lies;
     }
 
     /// From now on only `room` more bytes can be written: the write that passes it is cut short and
@@ -94,6 +107,7 @@ impl MemoryDisk {
             files: state.files.clone(),
             room: state.room,
             failure: state.failure,
+            lies: state.lies,
             reads: 0,
         };
         Self { state: Arc::new(Mutex::new(copy)) }
@@ -171,13 +185,15 @@ impl Disk for MemoryDisk {
         if let (_, Some(error)) = state.allowance(bytes.len()) {
             return Err(error);
         }
+        let lies = state.lies;
         let file = state.files.entry(name.to_owned()).or_default();
         let synced_before = file.bytes[..file.synced].to_vec();
-        if durable {
-            *file = File { bytes: bytes.to_vec(), synced: bytes.len(), before: None };
+        let (bytes, is_named) = (bytes.to_vec(), file.is_named);
+        if durable && !lies {
+            *file = File { synced: bytes.len(), bytes, is_named: true, before: None };
         } else {
             let before = file.before.take().unwrap_or(synced_before);
-            *file = File { bytes: bytes.to_vec(), synced: 0, before: Some(before) };
+            *file = File { bytes, synced: 0, is_named, before: Some(before) };
         }
         Ok(())
     }
@@ -191,7 +207,9 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_handle(&self, names: &[&str]) -> MemoryHandle {
-        let names = names.iter().map(|&name| name.to_owned()).collect();
+        let state = self.state.lock();
+        let written = |&name: &&str| Some((name.to_owned(), state.files.get(name)?.bytes.len()));
+        let names = names.iter().filter_map(written).collect();
         MemoryHandle { disk: self.clone(), names }
     }
 
@@ -202,7 +220,8 @@ impl Disk for MemoryDisk {
 #[derive(Clone, Debug)]
 pub struct MemoryHandle {
     disk: MemoryDisk,
-    names: Vec<String>,
+    /// Files, and how long they were when the handle was made: no more than that is promised.
+    names: Vec<(String, usize)>,
 }
 
 impl SyncHandle for MemoryHandle {
@@ -211,9 +230,13 @@ impl SyncHandle for MemoryHandle {
         if let Some(kind) = state.failure {
             return Err(kind.into());
         }
-        for name in &self.names {
+        if state.lies {
+            return Ok(());
+        }
+        for (name, len) in &self.names {
             if let Some(file) = state.files.get_mut(name) {
-                file.synced = file.bytes.len();
+                file.synced = file.synced.max(*len).min(file.bytes.len());
+                file.is_named = true;
                 file.before = None;
             }
         }
