@@ -7,7 +7,7 @@ use crate::Channel;
 use crate::in_flight::Held;
 use crate::topic::{Now, Topic};
 
-/// A snapshot to be written; only then is [`Topic::forget`] called with its floors.
+/// A snapshot to be written; afterwards [`Topic::checkpointed`] is told how that went.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The topic's own state, if it changed.
@@ -67,16 +67,23 @@ impl<D: Disk> Topic<D> {
         (self.log.disk().clone(), self.side.as_ref().map(|side| side.disk().clone()))
     }
 
-    /// Marks everything as changed: a checkpoint could not be written.
-    pub fn checkpoint_failed(&mut self) {
-        self.is_dirty = true;
-        for channel in self.channels.values_mut() {
-            channel.is_dirty = true;
+    /// The owner has tried to write `checkpoint`: drops what lies below its floors and names the
+    /// segments that may be removed.
+    ///
+    /// One that could not be written is tried again, everything in it counts as changed. What
+    /// everybody has finished goes all the same: the disk may be full of it, and no checkpoint
+    /// could ever be written; an older one that names it is no worse for it. Not so if messages
+    /// were moved to the side log, which only this checkpoint knows.
+    pub fn checkpointed(&mut self, checkpoint: &Checkpoint, is_written: bool) -> Forgotten {
+        if !is_written {
+            self.is_dirty = true;
+            for channel in self.channels.values_mut() {
+                channel.is_dirty = true;
+            }
+            if checkpoint.has_side {
+                return Forgotten::default();
+            }
         }
-    }
-
-    /// Drops what lies below the floors of a checkpoint that has been written.
-    pub fn forget(&mut self, checkpoint: &Checkpoint) -> Forgotten {
         let log = self.log.release(checkpoint.floor);
         let side = match (&mut self.side, checkpoint.side_floor) {
             (Some(side), Some(floor)) => side.release(floor),

@@ -198,7 +198,7 @@ fn a_message_moved_to_the_side_log_survives_a_power_loss_once_the_checkpoint_is_
     let checkpoint = topic.checkpoint(NOW, true);
     assert!(checkpoint.has_side, "the owner must know that it has to sync");
     handle.expect("something was written").sync().expect("syncs");
-    let forgotten = topic.forget(&checkpoint);
+    let forgotten = topic.checkpointed(&checkpoint, true);
     assert!(!forgotten.log.is_empty());
     forgotten.log.iter().for_each(|name| disk.remove(name).expect("removes"));
     drop(topic);
@@ -231,7 +231,7 @@ fn more_deferred_messages_than_are_moved_at_once_do_not_keep_a_segment_for_ever(
     for _ in 0..4 {
         topic.relocate(&mut || Ok(open(&side_disk))).expect("moves");
         let checkpoint = topic.checkpoint(NOW, true);
-        for name in topic.forget(&checkpoint).log {
+        for name in topic.checkpointed(&checkpoint, true).log {
             disk.remove(&name).expect("removes");
         }
     }
@@ -254,7 +254,7 @@ fn an_ephemeral_channel_nobody_reads_holds_no_segments() {
         drain(&mut topic, "c", NOW);
         topic.relocate(&mut || Ok(open(&side_disk))).expect("moves");
         let checkpoint = topic.checkpoint(NOW, false);
-        for name in topic.forget(&checkpoint).log {
+        for name in topic.checkpointed(&checkpoint, true).log {
             disk.remove(&name).expect("removes");
         }
     }

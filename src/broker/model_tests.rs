@@ -207,12 +207,7 @@ impl World {
         let checkpoint = self.topic.checkpoint(self.now, all);
         let is_synced = side_handle.is_none_or(|handle| handle.sync().is_ok());
         if self.is_failing || (checkpoint.has_side && !is_synced) {
-            // As the owner does: what is finished goes all the same, unless something was moved.
-            self.topic.checkpoint_failed();
-            if checkpoint.has_side {
-                return;
-            }
-            return self.forget(&checkpoint);
+            return self.checkpointed(&checkpoint, false);
         }
         for (name, state) in &checkpoint.channels {
             self.files.insert(name.clone(), state.encode());
@@ -220,11 +215,11 @@ impl World {
         if let Some(state) = &checkpoint.state {
             self.state = Some(state.encode());
         }
-        self.forget(&checkpoint);
+        self.checkpointed(&checkpoint, true);
     }
 
-    fn forget(&mut self, checkpoint: &crate::Checkpoint) {
-        let forgotten = self.topic.forget(checkpoint);
+    fn checkpointed(&mut self, checkpoint: &crate::Checkpoint, is_written: bool) {
+        let forgotten = self.topic.checkpointed(checkpoint, is_written);
         for name in forgotten.log {
             self.disk.remove(&name).expect("a memory disk removes");
         }

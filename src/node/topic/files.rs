@@ -88,24 +88,18 @@ impl Topic {
             side_handle.map_or(Ok(()), |handle| handle.sync())?;
             write_checkpoint(dir, &checkpoint, is_durable)
         });
-        if let Err(error) = written {
-            self.core.lock().checkpoint_failed();
+        if let Err(error) = &written {
             self.is_touched.store(true, Ordering::Relaxed); // tried again with the next round
-            if self.registry.health.write_failed(&error) {
+            if self.registry.health.write_failed(error) {
                 error!(
                     topic = %self.name, %error,
                     "cannot write a checkpoint; messages may come again after a crash"
                 );
             }
-            if checkpoint.has_side {
-                return;
-            }
-            // What everybody has finished goes all the same: the disk may be full of it, and no
-            // checkpoint could ever be written. An older one that names it is no worse for it.
         }
         let (forgotten, disk, side_disk) = {
             let mut core = self.core.lock();
-            let forgotten = core.forget(&checkpoint);
+            let forgotten = core.checkpointed(&checkpoint, written.is_ok());
             let (disk, side_disk) = core.disks();
             (forgotten, disk, side_disk)
         };
