@@ -333,7 +333,7 @@ impl Registry {
 
     /// Remembers which message ids were given out.
     pub(crate) fn save_ids(&self) -> std::io::Result<()> {
-        let mark = self.ids.high_water().to_string();
+        let mark = self.ids.mark().to_string();
         self.data_path.replace_file(IDS_FILE, mark.as_bytes(), self.is_fsync)
     }
 }
