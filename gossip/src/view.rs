@@ -107,9 +107,8 @@ impl LookupView {
     /// The channels to create before the first message of a topic that is new to this node: every
     /// channel the cluster knows for it that is not ephemeral.
     pub fn channels_for_new_topic(&self, topic: &str) -> Vec<String> {
-        let mut names = self.channels(topic);
-        names.retain(|name| !name.ends_with("#ephemeral"));
-        names
+        let row = self.row(topic);
+        row.iter().flat_map(|row| row.lasting_channels()).map(str::to_owned).collect()
     }
 
     /// Every live producer that takes messages, once, sorted by address, with its topics.
@@ -228,6 +227,12 @@ impl TopicRow {
     /// Channel names, sorted.
     pub fn channels(&self) -> impl Iterator<Item = &str> {
         self.channels.keys().map(|name| &**name)
+    }
+
+    /// Names of the channels that a node which is new to the topic creates, sorted: all that are
+    /// not ephemeral.
+    pub fn lasting_channels(&self) -> impl Iterator<Item = &str> {
+        self.channels().filter(|name| !name.ends_with("#ephemeral"))
     }
 
     /// Producers that `/lookup` lists.
