@@ -44,6 +44,8 @@ pub enum Shelf {
     Second,
     /// One for each rule that no bug of the other shelves breaks, so that every rule is proven.
     Rules,
+    /// Of brokers: found by scenarios that have them.
+    Brokers,
     /// Found by any run, or the search itself is broken.
     Canary,
 }
@@ -96,6 +98,17 @@ mutants! {
     X03 Rules "order comes from a hash with a key of the process",
     X04 Rules "a copy goes back to an earlier version when its owner comes back",
     X05 Rules "a copy counts one version more than it has taken in",
+
+    Y01 Brokers "what is acknowledged is not yet in the hands of the operating system",
+    Y02 Brokers "a checkpoint leaves out what is in flight or waits again",
+    Y03 Brokers "what is published is stored twice",
+    Y04 Brokers "attempts are forgotten by a clean stop",
+    Y05 Brokers "a new topic begins without the channels that the cluster knows",
+    Y06 Brokers "a new topic begins without the channels of nodes that are down",
+    Y07 Brokers "a deferred message is published as one that is not",
+    Y08 Brokers "who waits is not woken by new messages",
+    Y09 Brokers "a checkpoint that was not written counts as written",
+    Y10 Brokers "with fsync, what is acknowledged is not yet on the device",
 
     Canary Canary "a write of this node's own is lost at once",
 }

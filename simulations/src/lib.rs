@@ -5,6 +5,7 @@
 //! the same run, bit for bit, which [`outcome::Outcome::hash`] proves. After every event the oracle
 //! compares what nodes believe with what was really done.
 
+mod broker;
 pub mod case;
 // What surrounds runs may look at a clock: to bound a search, to say how long it took.
 #[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "around runs, not in them")]

@@ -56,7 +56,8 @@ pub struct Stats {
     pub coverage: BTreeSet<String>,
     /// Counters of the cores, summed.
     pub counters: BTreeMap<String, u64>,
-    /// Broker: published, acknowledged, delivered, finished, delivered more than once.
+    /// Broker: published, acknowledged, delivered, finished, delivered more than once
+    /// (`redelivered`), and copies for a channel that a fault was allowed to take (`lost_allowed`).
     pub messages: BTreeMap<String, u64>,
 }
 

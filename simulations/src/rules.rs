@@ -15,7 +15,8 @@ pub struct Rule {
 
 /// All rules, in the order to show them in.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    crate::oracle::rules().chain(AROUND_A_RUN).chain(crate::swarm::baseline::RULES)
+    let broker = crate::broker::RULES;
+    crate::oracle::rules().chain(broker).chain(AROUND_A_RUN).chain(crate::swarm::baseline::RULES)
 }
 
 /// Rules that the oracle does not watch: promises of scenarios, and what is checked around a run.

@@ -146,7 +146,8 @@ pub enum What {
         /// The epoch.
         epoch: u64,
     },
-    /// A broker's event: `publish`, `deliver`, `finish`, `requeue`, `timeout`.
+    /// A broker's event: `publish`, `refused`, `deliver`, `finish`, `requeue`, `touch`; `late`: an
+    /// answer to a message that had timed out.
     Broker {
         /// Which.
         op: &'static str,

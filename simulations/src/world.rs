@@ -9,6 +9,7 @@
 //! Time is in ns from the start of the run everywhere in here; a core sees only its own node's
 //! clocks.
 
+mod broker;
 mod clock;
 mod faults;
 mod hooks;
@@ -31,6 +32,7 @@ use grapevine_protocol::Moment;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::broker::Brokers;
 use crate::coverage::Pairs;
 use crate::luck::Domain;
 use crate::network::Network;
@@ -83,6 +85,9 @@ pub struct World<'r> {
     is_healed: bool,
     pairs: Pairs,
     workload: Domain,
+    brokers: Option<Box<Brokers>>,
+    /// Since when nothing is wrong (ns); `u64::MAX`: something is.
+    quiet_since: u64,
     /// How often one node has been woken at this instant.
     wakes: (u64, u32, u32),
 }
@@ -118,6 +123,8 @@ impl<'r> World<'r> {
             is_healed: false,
             pairs: Pairs::default(),
             workload: Domain::new(plan.seed, "workload"),
+            brokers: Brokers::new(plan),
+            quiet_since: 0,
             wakes: (0, 0, 0),
             plan: plan.clone(),
         };
@@ -193,6 +200,7 @@ impl<'r> World<'r> {
         }
         self.queue.add(nanos(LOOK_PERIOD), Event::Look);
         self.schedule_work();
+        self.schedule_broker();
     }
 
     fn after(&mut self, delay: Duration, event: Event) {
@@ -234,6 +242,7 @@ impl<'r> World<'r> {
             Event::Churn { number } => self.churn(number),
             Event::Lookup { number } => self.lookup(number),
             Event::Ping { node, life } => self.ping(node as usize, life),
+            Event::Broker(event) => self.broker(event),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
             Event::Sample => {
@@ -422,7 +431,8 @@ impl<'r> World<'r> {
             return Ok(());
         }
         let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
-        self.oracle.finish(&views, now, &mut self.stats)
+        self.oracle.finish(&views, now, &mut self.stats)?;
+        self.finish_broker()
     }
 
     /// One more link of the chain of hashes.

@@ -322,7 +322,9 @@ pub enum ShelfName {
     Second,
     /// Those that prove a rule which finds none of the others
     Rules,
-    /// All of them
+    /// Those of brokers, for a scenario that has some
+    Brokers,
+    /// All that need no brokers
     All,
 }
 

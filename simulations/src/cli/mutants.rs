@@ -81,6 +81,7 @@ fn chosen(args: &MutantsArgs) -> Result<Vec<Mutant>, Refusal> {
             ShelfName::First => &[Shelf::First, Shelf::Canary],
             ShelfName::Second => &[Shelf::Second, Shelf::Canary],
             ShelfName::Rules => &[Shelf::Rules, Shelf::Canary],
+            ShelfName::Brokers => &[Shelf::Brokers],
             ShelfName::All => &[Shelf::First, Shelf::Second, Shelf::Rules, Shelf::Canary],
         };
         return Ok(shelves.iter().flat_map(|&shelf| Mutant::on(shelf)).collect());

@@ -36,6 +36,7 @@ builtins! {
     "cloned-disk"
     "hundred"
     "swarm"
+    "broker"
 }
 
 /// All of them, in the order to show them in.

@@ -267,10 +267,12 @@ fn workload(table: &file::Workload, dice: Dice) -> Workload {
 }
 
 fn broker_plan(table: &file::Broker, dice: Dice) -> BrokerPlan {
+    let all = ["memory", "kernel", "fsync"];
     let durability = match table.durability {
-        Some(file::Durability::Memory) => "memory",
-        Some(file::Durability::Kernel) | None => "kernel",
-        Some(file::Durability::Fsync) => "fsync",
+        Some(file::Durability::Memory) => all[0],
+        Some(file::Durability::Kernel) | None => all[1],
+        Some(file::Durability::Fsync) => all[2],
+        Some(file::Durability::Any) => all[dice.index(all.len(), "broker.durability", &[])],
     };
     let two_seconds = Duration::from_secs(2);
     BrokerPlan {

@@ -336,6 +336,8 @@ pub(crate) enum Durability {
     Kernel,
     /// Lost power is survived.
     Fsync,
+    /// One of the three, by luck.
+    Any,
 }
 
 /// `[report]`: one axis and what is measured along it.

@@ -9,7 +9,7 @@ use super::queue::Event;
 use super::{Cause, World, nanos};
 use crate::luck::Domain;
 use crate::outcome::Violation;
-use crate::plan::{DiskTrouble, Fault};
+use crate::plan::Fault;
 use crate::trace::What;
 use grapevine_gossip::NodeId;
 use grapevine_gossip::coverage;
@@ -146,6 +146,8 @@ impl World<'_> {
         let faults = self.plan.faults.iter().zip(&self.active);
         let in_force = faults.filter(|(_, active)| **active).map(|(timed, _)| &timed.fault);
         self.pairs.set_faults(in_force);
+        let is_quiet = !self.active.contains(&true);
+        self.quiet_since = if is_quiet { self.now } else { u64::MAX };
         self.record(None, What::Fault { index: index as u32, begins });
     }
 
@@ -178,6 +180,8 @@ impl World<'_> {
             return Ok(());
         }
         node.is_leaving = true;
+        self.stop_broker(index);
+        let node = &mut self.nodes[index];
         let time = node.clock.read(now);
         if let Some(cluster) = node.cluster.as_mut() {
             cluster.leave(time);
@@ -208,8 +212,10 @@ impl World<'_> {
             }
             let node = &mut self.nodes[index];
             node.wire = wire;
-            set_troubles(node, troubles);
+            node.disk.set_troubles(troubles.clone());
             let was_slow = std::mem::replace(&mut node.slow, slow).is_some();
+            self.trouble_broker(index, &troubles);
+            let node = &mut self.nodes[index];
             if was_slow && slow.is_none() {
                 node.busy_until = 0;
                 self.go_on(index)?;
@@ -266,10 +272,6 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-fn set_troubles(node: &mut Node, troubles: Vec<DiskTrouble>) {
-    node.disk.set_troubles(troubles);
 }
 
 /// The node that a fault is about, if it is about one.

@@ -97,6 +97,7 @@ impl World<'_> {
         self.record(Some(index), What::Persist { epoch });
         self.make_initial(index);
         self.describe_node(index);
+        self.start_broker(index)?;
         let now = self.moment();
         if let Some(cluster) = self.nodes[index].cluster.as_mut() {
             self.oracle.wrote(index, cluster, now);
@@ -170,6 +171,7 @@ impl World<'_> {
         for parcel in parcels {
             self.drop_parcel(index, parcel, "dead");
         }
+        self.end_broker(index);
         self.end_streams(index, is_dark, how);
         self.oracle.ended(index, now, how);
         self.ledger_ended(index);
@@ -193,6 +195,9 @@ impl World<'_> {
         }
         node.fate = Some(fate);
         self.end_process(index, End::Crashed);
+        if fate == DiskFate::PowerLoss {
+            self.broker_loses_power(index);
+        }
         if moves {
             let node = &mut self.nodes[index];
             node.moves = node.moves.wrapping_add(1);
@@ -204,6 +209,7 @@ impl World<'_> {
     fn befall_disk(&mut self, index: usize) {
         let now = self.now;
         let Some(fate) = self.nodes[index].fate.take() else { return };
+        self.befall_broker(index, fate);
         let (files, made) = match fate {
             DiskFate::CloneOf(of) => {
                 let Some(other) = self.nodes.get(of) else { return };

@@ -85,6 +85,9 @@ impl World<'_> {
                 let cluster = self.nodes[from].cluster.as_ref();
                 self.oracle.event(from, &event, cluster, now)?;
                 self.record_event(from, &event);
+                if matches!(event, ClusterEvent::Synced | ClusterEvent::NodeIdConflict) {
+                    self.broker_hears(from);
+                }
                 if event == ClusterEvent::Left {
                     self.end_process(from, End::Left);
                 }

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::broker::BrokerEvent;
+
 /// Something that happens at some time. Small, since the heap moves it about; what is large lies
 /// in a slab.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,8 @@ pub(super) enum Event {
     Lookup { number: u32 },
     /// Foreign producers say that they are there.
     Ping { node: u32, life: u32 },
+    /// Something about brokers.
+    Broker(BrokerEvent),
     /// Everything is mended.
     Heal,
     /// Rules about everyone are checked.
@@ -67,6 +71,8 @@ impl Event {
             Self::Heal => 15,
             Self::Look => 16,
             Self::Sample => 17,
+            // Each kind has a number of its own there.
+            Self::Broker(_) => 64,
         }
     }
 }

@@ -140,6 +140,9 @@ impl World<'_> {
 
     /// Figures of the run that are known once it is over.
     pub(super) fn close_stats(&mut self) {
+        if let Some(brokers) = &self.brokers {
+            self.stats.messages = brokers.figures();
+        }
         let clusters = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
         for (name, count) in clusters.flat_map(|cluster| cluster.counters()) {
             *self.stats.counters.entry(name.to_owned()).or_default() += count;

@@ -282,13 +282,13 @@ impl World<'_> {
     }
 
     /// Tells the oracle what somebody is about to do at a node.
-    fn did(&mut self, index: usize, deed: Deed<'_>) {
+    pub(super) fn did(&mut self, index: usize, deed: Deed<'_>) {
         let now = self.moment();
         self.oracle.did(index, &deed, now);
     }
 
     /// Local facts are written into a node's section, if its process can do anything.
-    fn local(
+    pub(super) fn local(
         &mut self,
         index: usize,
         what: impl FnOnce(&mut Registrar, &mut Catalogue, Now),
