@@ -242,6 +242,31 @@ fn more_deferred_messages_than_are_moved_at_once_do_not_keep_a_segment_for_ever(
 }
 
 #[test]
+fn ids_of_messages_that_were_moved_are_known_although_the_log_is_lost() {
+    let (disk, side_disk) = (MemoryDisk::default(), MemoryDisk::default());
+    let mut topic = topic_named("t", &disk, 100);
+    let ids = IdSource::new(1, 0);
+    channel(&mut topic, "c");
+    consumer(&mut topic, "c", BY, 1_000);
+    publish(&mut topic, &ids, &["late"], due_in_a_minute());
+    let late = ids.high_water() - IdSource::STEP;
+    for _ in 0..100 {
+        publish(&mut topic, &ids, &["now"], 0);
+        drain(&mut topic, "c", NOW);
+    }
+    assert!(topic.relocate(&mut || Ok(open(&side_disk))).expect("moves"));
+    let checkpoint = topic.checkpoint(NOW, true);
+    let channels = checkpoint.channels.into_iter().map(|(_, state)| ("c", state)).collect();
+    let state = checkpoint.state.expect("all was asked for");
+
+    let recovered = recover(&MemoryDisk::default(), Some(&side_disk), state, channels);
+    assert_eq!(recovered.highest_held_id(), late);
+    let ids = IdSource::new(1, 0);
+    ids.raise(recovered.highest_held_id());
+    assert!(ids.reserve(1, 0) > late, "also if the clock shows an earlier time");
+}
+
+#[test]
 fn an_ephemeral_channel_nobody_reads_holds_no_segments() {
     let (disk, side_disk) = (MemoryDisk::default(), MemoryDisk::default());
     let mut topic = topic_named("t", &disk, 20);

@@ -73,6 +73,16 @@ impl<D: Disk> Topic<D> {
         Ok(topic)
     }
 
+    /// The highest message id that a channel holds: it may be higher than any in the log, where
+    /// lost power took a newer end and left what had been moved or noted before. New ids must be
+    /// above it, or a consumer would finish one message by the id of another.
+    pub fn highest_held_id(&self) -> u64 {
+        let channels = self.channels.values();
+        let waiting = channels.clone().flat_map(|c| c.requeued.iter().chain(c.deferred.values()));
+        let in_flight = channels.flat_map(|c| c.in_flight.sorted()).map(|entry| &entry.held);
+        waiting.chain(in_flight).map(|held| held.id).max().unwrap_or(0)
+    }
+
     /// Fills `channel` from its checkpoint; returns up to where deferred publishes are in it.
     fn restore(&self, channel: &mut Channel, checkpoint: ChannelCheckpoint, now: Now) -> Cursor {
         let (start, end) = (self.log.start(), self.log.end());

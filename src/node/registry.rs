@@ -205,8 +205,9 @@ impl Registry {
             settings,
             now,
         )?;
+        let highest_id = recovery.highest_id.max(core.highest_held_id());
         let topic = Topic::new(name.clone(), core, Some(dir), Arc::clone(self));
-        Ok((Arc::new(topic), recovery.highest_id))
+        Ok((Arc::new(topic), highest_id))
     }
 
     /// The topic, created if it is not there.

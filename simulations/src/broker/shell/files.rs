@@ -61,7 +61,8 @@ impl Shell {
         let settings = Arc::clone(&self.settings);
         let name = names::topic(topic);
         let core = Topic::recover(name, log, side, state, channels, settings, now)?;
-        Ok((Hosted::new(core, dir), recovery.highest_id))
+        let highest_id = recovery.highest_id.max(core.highest_held_id());
+        Ok((Hosted::new(core, dir), highest_id))
     }
 
     /// Numbers of a topic's channels, in order.
