@@ -314,6 +314,12 @@ impl Catalogue {
         owners.copied().filter(|&node| node != self.me).collect()
     }
 
+    /// Topics in the index that no section has: the index would grow for ever with names that come
+    /// and go.
+    pub fn unowned_topics(&self) -> usize {
+        self.owners_of.values().filter(|owners| owners.is_empty()).count()
+    }
+
     /// Takes a wish: its effect is in this node's rows from now on.
     pub fn wish(&mut self, wish: Wish, now: Moment) {
         self.dirty_topics.insert(Arc::clone(&wish.topic));

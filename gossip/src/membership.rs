@@ -416,6 +416,10 @@ impl Membership {
         let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
             return false;
         };
+        // X06, class "a timer that is lost".
+        if mutant!(X06) {
+            return true;
+        }
         // M03, class "a timer outlives its reason".
         if mutant!(M03) {
             return false;
@@ -433,6 +437,13 @@ impl Membership {
             sometimes!("identity_renewed");
             self.renewals.push_back(self.effects.now);
             if !mutant!(M02) {
+                self.reconnect_foca();
+            }
+            // X10, class "done twice".
+            if mutant!(X10) {
+                let me = self.me();
+                let again = Identity { renew: me.renew + 1, ..me };
+                drop(self.foca.change_identity(again, &mut self.effects));
                 self.reconnect_foca();
             }
         }

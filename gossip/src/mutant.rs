@@ -98,6 +98,13 @@ mutants! {
     X03 Rules "order comes from a hash with a key of the process",
     X04 Rules "a copy goes back to an earlier version when its owner comes back",
     X05 Rules "a copy counts one version more than it has taken in",
+    X06 Rules "who is suspected is never declared dead",
+    X07 Rules "who was a member and went down is never let in again",
+    X08 Rules "a timer that has fired is due again at once",
+    X09 Rules "a rumour is told three times as often",
+    X10 Rules "a node that renews its identity renews it once more",
+    X11 Rules "digests are compared half as often",
+    X12 Rules "a byte of a datagram is read before its length is looked at",
 
     Y01 Brokers "what is acknowledged is not yet in the hands of the operating system",
     Y02 Brokers "a checkpoint leaves out what is in flight or waits again",

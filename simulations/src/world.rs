@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use grapevine_gossip::NodeId;
 use grapevine_gossip::cluster::{Cluster, ConnId, Input};
+use grapevine_gossip::mutant;
 use grapevine_gossip::coverage::watch;
 use grapevine_protocol::Moment;
 use rustc_hash::FxHashMap;
@@ -90,6 +91,8 @@ pub struct World<'r> {
     quiet_since: u64,
     /// How often one node has been woken at this instant.
     wakes: (u64, u32, u32),
+    /// What is carried out is because of a timer.
+    is_waking: bool,
 }
 
 impl std::fmt::Debug for World<'_> {
@@ -126,6 +129,7 @@ impl<'r> World<'r> {
             brokers: Brokers::new(plan),
             quiet_since: 0,
             wakes: (0, 0, 0),
+            is_waking: false,
             plan: plan.clone(),
         };
         world.schedule();
@@ -284,7 +288,9 @@ impl<'r> World<'r> {
                 }
                 return Ok(());
             }
-            if let Some(parcel) = node.inbox.next_datagram() {
+            // N09, class "timers before packets".
+            let is_rash = mutant!(N09) && node.is_wake_due(now);
+            if !is_rash && let Some(parcel) = node.inbox.next_datagram() {
                 self.give_now(index, Arrival::Datagram(parcel))?;
             } else if node.is_wake_due(now) {
                 self.wake_now(index)?;
@@ -328,7 +334,10 @@ impl<'r> World<'r> {
         cluster.handle(time, Input::Wake);
         self.link(1, index, 0);
         self.record_timer(index);
-        self.settle(index, Cause::Wake)
+        self.is_waking = true;
+        let settled = self.settle(index, Cause::Wake);
+        self.is_waking = false;
+        settled
     }
 
     fn give_now(&mut self, index: usize, arrival: Arrival) -> Result<(), Violation> {

@@ -109,7 +109,8 @@ impl Cluster {
         }
         self.digest_if_due(at);
         if self.periodic.next_tick <= at {
-            self.periodic.next_tick = at + TICK;
+            // X08, class "a deadline in the past".
+            self.periodic.next_tick = if mutant!(X08) { at } else { at + TICK };
             self.tick(now);
         }
         self.join_if_due(at);
@@ -220,7 +221,8 @@ impl Cluster {
         let few = self.membership.active().len() < DIGEST_NODES_FEW;
         let timings = &self.boot.timings;
         let period = if few { timings.digest_period } else { timings.digest_period_many };
-        self.periodic.next_digest = now + period;
+        // X11, class "a period that grew".
+        self.periodic.next_digest = now + if mutant!(X11) { 2 * period } else { period };
         // N03, class "done once, done for ever".
         if self.membership.has_left() || (mutant!(N03) && self.join.is_synced) {
             return;

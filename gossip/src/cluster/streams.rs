@@ -299,7 +299,12 @@ impl Cluster {
             self.join.own_addrs.extend(own.into_iter().take(1));
             return false;
         }
-        let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
+        // X07, class "a record that is never given up".
+        if mutant!(X07) && self.membership.down().iter().any(|down| down.node == identity.node) {
+            self.close(id);
+            return true;
+        }
+        let Some(conn) = self.streams.conns.get(&id) else { return false };
         let is_acceptor = matches!(conn.role, Role::Acceptor);
         if is_acceptor
             && purpose != Purpose::Pull
@@ -310,7 +315,9 @@ impl Cluster {
             self.close(id);
             return true;
         }
-        conn.hello = Some((identity, purpose));
+        if let Some(conn) = self.streams.conns.get_mut(&id) {
+            conn.hello = Some((identity, purpose));
+        }
         if purpose != Purpose::Pull {
             let alive = MemberState { identity, incarnation: 0, liveness: Liveness::Alive };
             self.membership.apply(now, &[alive], true);

@@ -83,6 +83,11 @@ impl Inbox {
         None
     }
 
+    /// Datagrams that have not been read.
+    pub(super) fn datagrams(&self) -> usize {
+        self.datagrams.len()
+    }
+
     pub(super) fn next_datagram(&mut self) -> Option<u32> {
         self.datagrams.pop_front()
     }

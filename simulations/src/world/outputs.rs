@@ -81,6 +81,7 @@ impl World<'_> {
             Output::PersistPeers(peers) => self.begin_write(from, Write::Peers(peers)),
             Output::Event(event) => {
                 let now = self.moment();
+                self.check_heard(from, &event)?;
                 self.pairs.note(&event);
                 let cluster = self.nodes[from].cluster.as_ref();
                 self.oracle.event(from, &event, cluster, now)?;
@@ -209,6 +210,18 @@ impl World<'_> {
             let average = u32::try_from(self.second.1 / nodes).unwrap_or(u32::MAX);
             self.stats.bytes_by_second.push(average);
             self.second = (self.second.0 + 1, 0);
+        }
+    }
+
+    /// V5: nobody is declared dead while packets that may say otherwise have not been read.
+    fn check_heard(&self, index: usize, event: &ClusterEvent) -> Result<(), Violation> {
+        let unread = self.nodes[index].inbox.datagrams();
+        match event {
+            ClusterEvent::MemberDown(_) if self.is_waking && unread > 0 => {
+                let what = format!("unread={unread}");
+                Err(self.violation("V5", "judged-unheard", index, what))
+            }
+            _ => Ok(()),
         }
     }
 

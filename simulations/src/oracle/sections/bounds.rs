@@ -18,6 +18,7 @@ pub(super) fn check(sizes: &Sizes, owners: usize) -> Result<(), Broken> {
         ("members", sizes.members, MEMBERS_MAX),
         ("left", sizes.left, MEMBERS_MAX),
         ("wishes", sizes.wishes, WISHES_MAX),
+        ("unowned-topics", sizes.unowned_topics, 0),
         // Once a second what is too much is dropped, and until then one more may go down.
         ("detached-keys", sizes.detached_keys, DETACHED_KEYS_MAX + SECTION_KEYS_MAX),
         ("outbound", sizes.outbound, Sizes::STREAMS_MAX),

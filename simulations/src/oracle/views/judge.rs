@@ -222,8 +222,7 @@ impl Views {
             Standing::Gone if cell.life != 0 => {
                 let Some(age) = overdue(owner.since, bounds.ghost) else { return Ok(()) };
                 let what = format!("peer={who} since={age:.1?} most={:?}", bounds.ghost);
-                let rule = if cell.shown == 0 { ("L2", "ghost") } else { ("V1", "phantom") };
-                Err(violation(rule.0, rule.1, at, what))
+                Err(violation("L2", "ghost", at, what))
             }
             Standing::Member if cell.life != owner.life => {
                 let since = owner.since.max(moment(cell.listed_ms));

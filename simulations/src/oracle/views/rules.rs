@@ -99,7 +99,8 @@ pub(in crate::oracle) const RULES: &[Rule] = &[
         name: "declared-dead",
         meaning: "No node declares a live one dead if nothing worse than 5 % loss or slow links \
             has been active for 8 s and all had agreed before. A suspicion must not outlive its \
-            refutation.",
+            refutation. And after a stall no timer may declare anyone dead before the packets that \
+            came meanwhile have been read: they may say otherwise.",
         source: "simulation.md, part 3.8; Lifeguard, arXiv:1707.00788",
     },
     Rule {

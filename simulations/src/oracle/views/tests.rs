@@ -206,7 +206,7 @@ fn who_is_gone_may_be_listed_for_a_while_and_no_longer() {
     stage.views.ended(2, at(20.0), End::Crashed);
     assert_eq!(rule(stage.look(at(26.0))), "none");
     let broken = stage.look(at(50.0)).unwrap_err();
-    assert_eq!((broken.rule.as_str(), broken.node), ("V1", 0));
+    assert_eq!((broken.rule.as_str(), broken.node), ("L2", 0));
     assert!(broken.what.starts_with("peer=2 since=30"), "{}", broken.what);
 }
 
