@@ -65,15 +65,9 @@ impl Oracle {
         self.sections.persisted(node, epoch);
     }
 
-    /// Somebody does something at a node whose process runs; [`wrote`](Self::wrote) follows.
+    /// Somebody does something at a node whose process runs; [`handled`](Self::handled) follows.
     pub(crate) fn did(&mut self, node: usize, deed: &Deed<'_>, now: Moment) {
         self.sections.did(node, deed, now);
-    }
-
-    /// The node's nsqd, a foreign producer or somebody at its HTTP API did something; what it wrote
-    /// is now the truth.
-    pub(crate) fn wrote(&mut self, node: usize, cluster: &mut Cluster, now: Moment) {
-        self.views.wrote(node, cluster, now);
     }
 
     /// A core was called: are its beliefs allowed? Returns which sections may have changed.

@@ -141,8 +141,6 @@ impl Views {
         self.note_agreement(now);
     }
 
-    pub(super) fn wrote(&mut self, _: usize, _: &Cluster, _: Moment) {}
-
     pub(super) fn handled(
         &mut self,
         node: usize,

@@ -98,10 +98,6 @@ impl World<'_> {
         self.make_initial(index);
         self.describe_node(index);
         self.start_broker(index)?;
-        let now = self.moment();
-        if let Some(cluster) = self.nodes[index].cluster.as_mut() {
-            self.oracle.wrote(index, cluster, now);
-        }
         self.settle(index, Cause::Start)
     }
 

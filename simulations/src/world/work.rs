@@ -304,11 +304,9 @@ impl World<'_> {
     }
 
     fn after_local(&mut self, index: usize) -> Result<(), Violation> {
-        let now = self.moment();
-        let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
+        let Some(cluster) = self.nodes[index].cluster.as_ref() else { return Ok(()) };
         let own = cluster.catalogue().own();
         let (epoch, ver) = (own.epoch, own.ver);
-        self.oracle.wrote(index, cluster, now);
         self.link(Event::Churn { number: 0 }.kind(), index, epoch ^ ver);
         self.settle(index, Cause::Local)
     }

@@ -31,8 +31,12 @@ const DATAGRAMS_BASE_MAX: u32 = 400;
 /// latter with as many datagrams as a burst of changes takes.
 const DATAGRAMS_PER_ROUND_MAX: f64 = 12.0;
 
-/// Inputs that one node handles in a second: twice what it may be sent, and its timers.
-const INPUTS_MAX: u32 = 4_000;
+/// Inputs that one node handles in a second: what it is sent, and its timers.
+const INPUTS_BASE_MAX: u32 = 4_000;
+
+/// The same for each node there is, since all may join through one seed at once: a dozen inputs for
+/// a stream, and as many for news.
+const INPUTS_PER_NODE_MAX: u32 = 50;
 
 /// What is counted of one node.
 #[derive(Debug, Default)]
@@ -59,6 +63,7 @@ pub(super) struct Traffic {
     meters: Vec<Meter>,
     datagrams_max: u32,
     probes_max: u32,
+    inputs_max: u32,
     pub(super) renewals: u64,
 }
 
@@ -72,6 +77,7 @@ impl Traffic {
             datagrams_max: DATAGRAMS_BASE_MAX + 4 * plan.nodes as u32 + rounds as u32,
             // A clock may run fast, and what was late is made up for.
             probes_max: (per_second(timings.probe_period) * 1.3) as u32 + 3,
+            inputs_max: INPUTS_BASE_MAX + INPUTS_PER_NODE_MAX * plan.nodes as u32,
             renewals: 0,
         }
     }
@@ -91,7 +97,7 @@ impl Traffic {
         let meter = &mut self.meters[node];
         meter.roll(now);
         meter.inputs += 1;
-        if meter.inputs > INPUTS_MAX {
+        if meter.inputs > self.inputs_max {
             let what = format!("inputs={} in=1s", meter.inputs);
             return Err(violation("V8", "storm", node, what));
         }
@@ -154,6 +160,11 @@ impl Traffic {
             Some(_) | None => {}
         }
         if is_vouched { Ok(()) } else { meter.outside_sent(node, to, bytes.len()) }
+    }
+
+    /// A member has this address: what it is sent need not be counted any more.
+    pub(super) fn vouched(&mut self, node: usize, addr: SocketAddr) {
+        self.meters[node].outside.remove(&addr);
     }
 
     /// A datagram came from somebody nobody has vouched for.
