@@ -108,3 +108,26 @@ fn a_point_that_no_code_marks_is_refused_with_those_that_there_are() {
     assert_eq!(error.notes[0], "did you mean \"pull_retry\"?");
     assert!(error.notes[1].contains("gap, ") && error.notes[1].contains("partition*member_down"));
 }
+
+#[test]
+fn groups_are_drawn_of_about_equal_size_and_heal_one_after_the_other() {
+    let text = "schema = 1\n[cluster]\nnodes = 8\n[[fault]]\nat = \"1s\"\nfor = \"4s\"\n\
+                partition = { groups = 3, staged = \"2s\" }\n";
+    let plan = Scenario::parse(text, "x.toml").unwrap().plan(3);
+    let groups: Vec<Vec<Vec<usize>>> = plan
+        .faults
+        .iter()
+        .map(|timed| match &timed.fault {
+            Fault::Partition(Partition::Split(groups)) => groups.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(groups[0].iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 2]);
+    assert_eq!(groups[1].len(), 2, "the first two have found each other");
+    let mut all = groups[0].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..8).collect::<Vec<_>>());
+    assert_eq!(plan.heal_at, Some(Duration::from_secs(7)));
+    let many = error(&text.replace("groups = 3", "groups = 9"));
+    assert!(many.message.contains("from 2 to 8 groups"), "{many}");
+}

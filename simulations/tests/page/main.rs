@@ -183,12 +183,12 @@ fn other_programs_get_every_message_that_arrived() {
     }
 }
 
-/// Lets the page press its own buttons once it has loaded, as a reader would.
+/// Lets the page press its own buttons once it has loaded, as a reader would. A browser without a
+/// screen paints no frames once it is idle, so frames are made of timers.
 fn with_hands(page: &str, script: &str) -> String {
-    page.replace(
-        "</body>",
-        &format!("<script>setTimeout(() => {{{script}}}, 500);</script></body>"),
-    )
+    let frames = "<script>requestAnimationFrame = draw => setTimeout(draw, 0, 0);</script></head>";
+    let hands = format!("<script>setTimeout(() => {{{script}}}, 500);</script></body>");
+    page.replace("</head>", frames).replace("</body>", &hands)
 }
 
 #[test]
