@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use foca::{Codec, Header, Member, Message as Swim};
 use grapevine_gossip::NodeId;
-use grapevine_gossip::cluster::{Cluster, ClusterEvent, ClusterTime, Input, Output};
+use grapevine_gossip::cluster::{Cluster, ClusterEvent, ClusterTime, ConnId, Input, Output};
 use grapevine_gossip::codec::SwimCodec;
 use grapevine_gossip::config::Timings;
 use grapevine_gossip::envelope::{Seal, Sender};
@@ -273,6 +273,9 @@ fn one_of_two_nodes_with_one_id_stops_and_says_so() {
         net.nodes[twin].events.iter().any(|(_, event)| *event == ClusterEvent::NodeIdConflict)
     });
     assert_eq!((stopped.len(), goes_on.len()), (1, 1));
+    // Streams that are opened to it now, or were on their way, get no answer.
+    net.input(stopped[0], Input::Accepted(ConnId(ConnId::ACCEPTED + 9_999)));
+    (0..50).for_each(|conn| net.input(stopped[0], Input::Connected(ConnId(conn))));
     // The others are left in peace: they list the one that is there, and do not doubt each other.
     let there = net.nodes[goes_on[0]].addr;
     let mut all = [addr(1), addr(4), there];

@@ -149,6 +149,9 @@ impl Cluster {
     }
 
     pub(super) fn connected(&mut self, _now: Moment, id: ConnId) {
+        if self.is_stopped {
+            return self.close(id);
+        }
         let Some(conn) = self.streams.conns.get_mut(&id) else { return };
         let purpose = match conn.role {
             Role::Opener { purpose, .. } => purpose,
@@ -381,6 +384,10 @@ impl Cluster {
     }
 
     fn write(&mut self, id: ConnId, frame: &Frame) {
+        // A twin that stopped says nothing more, on streams that were on their way either.
+        if self.is_stopped {
+            return;
+        }
         let bytes = self.close_envelope(&[&encode(frame)]);
         debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
         self.outputs.push_back(Output::Write(id, bytes));

@@ -177,6 +177,11 @@ impl Net {
     fn collect(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].cluster.poll() {
             let from = self.nodes[node].addr;
+            let mut events = self.nodes[node].events.iter();
+            if events.any(|(_, event)| *event == ClusterEvent::NodeIdConflict) {
+                let is_silent = !matches!(output, Output::Datagram { .. } | Output::Write(..));
+                assert!(is_silent, "a twin that stopped says nothing more");
+            }
             match output {
                 Output::Datagram { to, bytes } => {
                     if let Some(to) = self.at(to) {

@@ -46,7 +46,9 @@ pub(crate) fn open(page: &str) -> Option<Opened> {
         .map(str::to_owned)
         .collect();
     let dom = String::from_utf8_lossy(&output.stdout);
-    let (dom, _) = dom.split_once("<script type=\"application/json\"").unwrap_or_else(|| panic!("nothing shown: {said}"));
+    let (dom, _) = dom
+        .split_once("<script type=\"application/json\"")
+        .unwrap_or_else(|| panic!("nothing shown: {said}"));
     Some(Opened { dom: dom.to_owned(), complaints })
 }
 
