@@ -70,48 +70,28 @@ impl Scenario {
     ///
     /// The key does not exist, or does not take this value.
     pub fn set(&self, path: &str, value: &str) -> Result<Self, ScenarioError> {
-        let unwritable = |error: toml::ser::Error| ScenarioError {
-            file: format!("--set {path}"),
-            line: 1,
-            column: 1,
-            message: error.to_string(),
-            notes: Vec::new(),
-        };
-        let mut table = toml::Value::try_from(&self.file).map_err(unwritable)?;
-        let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
-            .ok()
-            .and_then(|mut table| table.remove("v"))
-            .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-        let refused = |message: String| ScenarioError {
-            file: format!("--set {path}"),
-            line: 1,
-            column: 1,
-            message,
-            notes: Vec::new(),
-        };
-        let mut at = &mut table;
-        for part in path.split('.') {
-            at = match at {
-                toml::Value::Array(all) => {
-                    let len = all.len();
-                    part.parse::<usize>()
-                        .ok()
-                        .and_then(|index| all.get_mut(index))
-                        .ok_or_else(|| refused(format!("\"{part}\" is not from 0 to {len}")))?
-                }
-                toml::Value::Table(inner) => {
-                    inner.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()))
-                }
-                _ => return Err(refused(format!("there is nothing below \"{part}\""))),
-            };
+        self.set_all([(path, value)])
+    }
+
+    /// The same with several values, which need to make sense only all together: a run may become
+    /// shorter than its faults before they are moved.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::set`].
+    pub fn set_all<'a>(
+        &self,
+        values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ScenarioError> {
+        let mut file = self.file.clone();
+        let mut words = String::new();
+        for (path, value) in values {
+            let flag = format!("--set {path}");
+            file = changed(&file, path, value, &flag)?;
+            words = if words.is_empty() { flag } else { format!("{words} {flag}") };
         }
-        *at = value;
-        let file: File = table.try_into().map_err(|error: toml::de::Error| {
-            let error = ScenarioError::from_toml(&error, "", "");
-            ScenarioError { notes: error.notes, ..refused(error.message) }
-        })?;
         if let Some((_, message)) = check::problems(&file).into_iter().next() {
-            return Err(refused(message));
+            return Err(refused(&words, message));
         }
         Ok(Self { name: self.name.clone(), description: self.description.clone(), file })
     }
@@ -135,6 +115,42 @@ impl Scenario {
     pub fn report(&self) -> Option<(Option<&str>, &[String])> {
         self.file.report.as_ref().map(|report| (report.x.as_deref(), report.y.as_slice()))
     }
+}
+
+/// The file with one value changed, whether it then makes sense or not.
+fn changed(file: &File, path: &str, value: &str, flag: &str) -> Result<File, ScenarioError> {
+    let refused = |message: String| refused(flag, message);
+    let mut table = toml::Value::try_from(file).map_err(|error| refused(error.to_string()))?;
+    let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut at = &mut table;
+    for part in path.split('.') {
+        at = match at {
+            toml::Value::Array(all) => {
+                let len = all.len();
+                part.parse::<usize>()
+                    .ok()
+                    .and_then(|index| all.get_mut(index))
+                    .ok_or_else(|| refused(format!("\"{part}\" is not from 0 to {len}")))?
+            }
+            toml::Value::Table(inner) => {
+                inner.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            }
+            _ => return Err(refused(format!("there is nothing below \"{part}\""))),
+        };
+    }
+    *at = value;
+    table.try_into().map_err(|error: toml::de::Error| {
+        let error = ScenarioError::from_toml(&error, "", "");
+        ScenarioError { notes: error.notes, ..refused(error.message) }
+    })
+}
+
+/// What is wrong with a flag.
+fn refused(flag: &str, message: String) -> ScenarioError {
+    ScenarioError { file: flag.to_owned(), line: 1, column: 1, message, notes: Vec::new() }
 }
 
 /// The JSON Schema of the format, for editors.

@@ -29,13 +29,15 @@ impl Source {
             Some(builtin) => builtin.text.to_owned(),
             None => read(name)?,
         };
-        let mut scenario = Scenario::parse(&text, name).map_err(Refusal::new)?;
-        for set in sets {
+        let scenario = Scenario::parse(&text, name).map_err(Refusal::new)?;
+        let values = sets.iter().map(|set| {
             let (key, value) = set
                 .split_once('=')
                 .ok_or_else(|| Refusal::new(format!("--set {set}: it is KEY=VALUE")))?;
-            scenario = scenario.set(key.trim(), value.trim()).map_err(Refusal::new)?;
-        }
+            Ok((key.trim(), value.trim()))
+        });
+        let values: Vec<(&str, &str)> = values.collect::<Result<_, Refusal>>()?;
+        let scenario = scenario.set_all(values).map_err(Refusal::new)?;
         let text = if sets.is_empty() { text } else { scenario.to_toml() };
         Ok(Self { name: name.to_owned(), text, sets: sets.to_vec(), scenario })
     }

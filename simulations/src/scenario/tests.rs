@@ -110,6 +110,18 @@ fn a_point_that_no_code_marks_is_refused_with_those_that_there_are() {
 }
 
 #[test]
+fn values_that_are_set_need_to_make_sense_only_together() {
+    let scenario = Scenario::parse(SMALL, "small.toml").unwrap();
+    let early = scenario.set("run.end", "900ms").unwrap_err();
+    assert!(early.message.contains("after the end of the run"), "{early}");
+    let values = [("run.end", "900ms"), ("fault.0.at", "100ms"), ("run.heal", "500ms")];
+    let plan = scenario.set_all(values).unwrap().plan(1);
+    assert_eq!((plan.faults[0].at, plan.end), {
+        (Duration::from_millis(100), Duration::from_millis(900))
+    });
+}
+
+#[test]
 fn groups_are_drawn_of_about_equal_size_and_heal_one_after_the_other() {
     let text = "schema = 1\n[cluster]\nnodes = 8\n[[fault]]\nat = \"1s\"\nfor = \"4s\"\n\
                 partition = { groups = 3, staged = \"2s\" }\n";
