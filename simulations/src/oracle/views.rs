@@ -198,6 +198,8 @@ impl Views {
         }
         let was_member = self.table.is_judged(node);
         self.figures.lives_changed();
+        // Who leaves need not hear of those who leave with it.
+        self.figures.viewer_ends(node, &self.table, now);
         self.table.dismiss(owner, now);
         let it = &mut self.table.owners[owner];
         it.left_epoch = Some(it.epoch());

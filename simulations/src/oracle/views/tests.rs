@@ -268,6 +268,15 @@ fn a_goodbye_reaches_everyone_at_once_or_is_too_slow() {
 }
 
 #[test]
+fn those_who_leave_together_need_not_hear_of_each_other() {
+    let mut stage = Stage::agreed(&plan(vec![]));
+    for node in 0..3 {
+        stage.views.handled(node, &stage.clusters[node], &[], at(20.0), Cause::Leave).unwrap();
+    }
+    assert_eq!(rule(stage.look(at(21.0))), "none");
+}
+
+#[test]
 fn who_has_left_does_not_come_back_in_the_same_life() {
     let mut stage = Stage::agreed(&plan(vec![]));
     stage.views.handled(2, &stage.clusters[2], &[], at(20.0), Cause::Leave).unwrap();
