@@ -30,48 +30,6 @@ pub struct Touched {
     pub touches: Vec<Touch>,
 }
 
-/// What has been noted about one section.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Audit {
-    live_hash: u64,
-    touches: Vec<Touch>,
-}
-
-impl Audit {
-    /// Of a section that holds these already.
-    pub(crate) fn of<'a>(entries: impl Iterator<Item = (&'a Key, &'a Entry)>) -> Self {
-        let live_hash = entries.fold(0, |hash, (key, entry)| hash ^ entry_hash(key, entry));
-        Self { live_hash, touches: Vec::new() }
-    }
-
-    /// `key` was `before` and is `after`.
-    pub(crate) fn note(&mut self, key: &Key, before: Option<&Entry>, after: Option<&Entry>) {
-        for entry in [before, after].into_iter().flatten() {
-            self.live_hash ^= entry_hash(key, entry);
-        }
-        self.touches.push(Touch {
-            key: key.clone(),
-            before: before.map(|entry| entry.ver),
-            after: after.cloned(),
-        });
-    }
-
-    /// The section begins anew in another epoch.
-    pub(crate) fn of_new_epoch(mut self: Box<Self>) -> Box<Self> {
-        self.live_hash = 0;
-        self.touches.clear();
-        self
-    }
-
-    pub(crate) fn take_touches(&mut self) -> Vec<Touch> {
-        std::mem::take(&mut self.touches)
-    }
-
-    pub(crate) fn live_hash(&self) -> u64 {
-        self.live_hash
-    }
-}
-
 /// The part of an entry in the hash of a section's live keys; 0 for a deletion.
 ///
 /// Not keyed: nobody who could prepare collisions takes part in a simulation.

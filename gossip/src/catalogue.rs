@@ -4,6 +4,8 @@
 //! a [`Wish`]: it is applied to the rows of this node at once, sent to the owner until the
 //! owner's own section shows its effect, and then forgotten.
 
+mod replica;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,38 +15,25 @@ use grapevine_protocol::Moment;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::config::Timings;
+use crate::node_map::NodeMap;
 use crate::producer::ProducerRecord;
 use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
 use crate::view::{LookupView, TopicRow};
 use crate::wish::{What, Wish, Wishes};
 
+pub use replica::Replica;
+
 /// Most keys kept for all owners that are down together; about 64 MiB.
 pub const DETACHED_KEYS_MAX: usize = 400_000;
-
-/// Another owner's section as this node knows it: a cache, never authoritative.
-#[derive(Debug, Default)]
-pub struct Replica {
-    /// What is known of it.
-    pub section: Section,
-    /// The epoch in which membership holds the owner active; `None`: it is down.
-    pub active_epoch: Option<u64>,
-    /// Since when it is down.
-    detached_at: Option<Moment>,
-}
-
-impl Replica {
-    /// Whether its producers may be shown: its owner is active in the epoch the section is of.
-    pub fn is_shown(&self) -> bool {
-        self.active_epoch == Some(self.section.epoch)
-    }
-}
 
 /// All sections of one node's view of the cluster.
 #[derive(Debug)]
 pub struct Catalogue {
     me: NodeId,
     own: Section,
-    replicas: BTreeMap<NodeId, Replica>,
+    replicas: NodeMap<Replica>,
+    /// Grows whenever the epoch or version of a section may have changed.
+    stamp: u64,
     owners_of: BTreeMap<Name, BTreeSet<NodeId>>,
     deletions_kept: Duration,
     detached_kept: Duration,
@@ -67,7 +56,8 @@ impl Catalogue {
         Self {
             me,
             own: Section::new(epoch),
-            replicas: BTreeMap::new(),
+            replicas: NodeMap::default(),
+            stamp: 0,
             owners_of: BTreeMap::new(),
             deletions_kept: timings.deletions_kept,
             detached_kept: timings.detached_kept,
@@ -132,8 +122,13 @@ impl Catalogue {
     }
 
     /// Every other owner, in order.
-    pub fn replicas(&self) -> impl Iterator<Item = (NodeId, &Replica)> {
-        self.replicas.iter().map(|(&node, replica)| (node, replica))
+    pub fn replicas(&self) -> impl ExactSizeIterator<Item = (NodeId, &Replica)> {
+        self.replicas.iter()
+    }
+
+    /// Another number whenever the epoch or version of a section may be another.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// How long a tombstone hides a producer.
@@ -272,7 +267,7 @@ impl Catalogue {
         let mut detached: Vec<(Moment, NodeId, usize)> = self
             .replicas
             .iter()
-            .filter_map(|(&node, r)| r.detached_at.map(|at| (at, node, r.section.len())))
+            .filter_map(|(node, r)| r.detached_at.map(|at| (at, node, r.section.len())))
             .collect();
         detached.sort_unstable();
         let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
@@ -392,11 +387,8 @@ impl Catalogue {
     /// Every producer that may be shown, each address once, in order of address.
     pub fn producers(&self) -> Vec<Arc<ProducerRecord>> {
         let mut by_address: BTreeMap<String, Arc<ProducerRecord>> = BTreeMap::new();
-        let shown = self
-            .replicas
-            .iter()
-            .filter(|(_, r)| r.is_shown() || mutant!(M17))
-            .map(|(_, r)| &r.section);
+        let shown =
+            self.replicas.values().filter(|r| r.is_shown() || mutant!(M17)).map(|r| &r.section);
         for section in std::iter::once(&self.own).chain(shown) {
             for (_, entry) in section.topic("") {
                 let Some(Value::Producer(record)) = &entry.value else { continue };
@@ -414,7 +406,8 @@ impl Catalogue {
     }
 
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
-        let replica = self.replicas.entry(owner).or_default();
+        self.stamp += 1;
+        let replica = self.replicas.get_or_default(owner);
         if let Some(touched) = &mut self.touched {
             touched.insert(owner);
             replica.section.begin_audit();
@@ -423,6 +416,7 @@ impl Catalogue {
     }
 
     fn touch(&mut self, owner: NodeId) {
+        self.stamp += 1;
         if let Some(touched) = &mut self.touched {
             touched.insert(owner);
         }

@@ -42,6 +42,7 @@ pub mod identity;
 pub mod membership;
 pub mod message;
 mod name;
+pub mod node_map;
 pub mod producer;
 pub mod registrar;
 pub mod repair;

@@ -11,12 +11,13 @@
 //! - A packet whose sender nobody has vouched for is answered with no more bytes than it had (see
 //!   `guard`).
 
+mod changes;
 mod effects;
 mod foca_config;
 mod guard;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::codec::SwimCodec;
 use crate::config::Timings;
 use crate::identity::Identity;
 use crate::message::MemberState;
+use crate::node_map::NodeMap;
 
 use effects::Effects;
 use foca_config::foca_config;
@@ -60,7 +62,9 @@ pub struct Membership {
     foca: Foca<Identity, SwimCodec, Xoshiro256PlusPlus, NoCustomBroadcast>,
     effects: Effects,
     /// Active members by node, this one not among them.
-    active: BTreeMap<NodeId, Identity>,
+    active: NodeMap<Identity>,
+    /// Grows whenever the active members may have changed.
+    stamp: u64,
     /// Who left, and in which epoch.
     left: BTreeMap<NodeId, u64>,
     changes: Vec<Change>,
@@ -86,7 +90,8 @@ impl Membership {
         Self {
             foca: Foca::new(me, foca_config(timings), rng, SwimCodec),
             effects: Effects::default(),
-            active: BTreeMap::new(),
+            active: NodeMap::default(),
+            stamp: 0,
             left: BTreeMap::new(),
             changes: Vec::new(),
             parked_gossip: None,
@@ -104,8 +109,13 @@ impl Membership {
     }
 
     /// Active members other than this node, by node.
-    pub fn active(&self) -> &BTreeMap<NodeId, Identity> {
+    pub fn active(&self) -> &NodeMap<Identity> {
         &self.active
+    }
+
+    /// Another number whenever the active members may be others.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// Whether this node has left; it no longer takes part.
@@ -197,9 +207,8 @@ impl Membership {
         if self.has_left {
             return;
         }
-        let known: BTreeSet<SocketAddr> =
-            self.foca.iter_membership_state().map(|member| member.id().addr).collect();
-        let mut room = MEMBERS_MAX.saturating_sub(known.len());
+        let known = self.known_addrs(states);
+        let mut room = MEMBERS_MAX.saturating_sub(self.known_count());
         let me = self.me();
         let updates: Vec<Member<Identity>> = states
             .iter()
@@ -207,8 +216,9 @@ impl Membership {
             .map(Member::from)
             .filter(|m| !self.may_not_renew_for(m))
             .filter(|m| {
-                let is_meant =
-                    m.state() != State::Down || known.contains(&m.id().addr) || *m.id() == me;
+                let is_meant = m.state() != State::Down
+                    || known.binary_search(&m.id().addr).is_ok()
+                    || *m.id() == me;
                 if !is_meant {
                     sometimes!("down_not_taught");
                 }
@@ -216,7 +226,7 @@ impl Membership {
             })
             .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
             .filter(|m| {
-                let is_new = !known.contains(&m.id().addr);
+                let is_new = !known.binary_search(&m.id().addr).is_ok();
                 let fits = !is_new || room > 0;
                 room -= usize::from(is_new && fits);
                 fits
@@ -457,43 +467,11 @@ impl Membership {
             return;
         }
         self.view_hash.set(None);
-        let mut active: BTreeMap<NodeId, Identity> = BTreeMap::new();
-        let mut outdated = Vec::new();
-        let me = self.me();
-        let (mine, others): (Vec<Identity>, Vec<Identity>) =
-            self.foca.iter_members().map(|member| *member.id()).partition(|id| id.node == me.node);
-        for id in mine {
-            if id.epoch < me.epoch {
-                outdated.push(id);
-            } else {
-                self.changes.push(Change::Twin(id));
-            }
-        }
-        for id in others {
-            let newest = active.entry(id.node).or_insert(id);
-            if newest.rank() < id.rank() {
-                outdated.push(std::mem::replace(newest, id));
-            } else if newest.rank() > id.rank() {
-                outdated.push(id);
-            }
-        }
-        let addresses: BTreeSet<SocketAddr> = active.values().map(|id| id.addr).collect();
-        for (node, old) in &self.active {
-            if !active.contains_key(node) {
-                let is_replaced = addresses.contains(&old.addr);
-                self.changes.push(if is_replaced {
-                    Change::Replaced(*old)
-                } else {
-                    Change::Down(*old)
-                });
-            }
-        }
-        for (node, id) in &active {
-            if self.active.get(node) != Some(id) {
-                self.changes.push(Change::Up(*id));
-            }
-        }
-        self.active = active;
+        self.stamp += 1;
+        let mut changed = std::mem::take(&mut self.effects.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        let outdated = self.compare_active(&changed);
         // A node that moved: what it was at its old address is over.
         for old in outdated {
             sometimes!("member_moved");

@@ -20,15 +20,24 @@ type Head = (NodeId, u64, u64);
 #[derive(Clone, Debug)]
 pub struct Buckets {
     key: u64,
-    /// The last digest and what it is of: an idle cluster compares the same again and again.
-    heads: Vec<Head>,
+    /// The last digest, and when it is still right: an idle cluster compares the same again and
+    /// again.
+    last: Option<Last>,
+}
+
+/// A digest that was asked for.
+#[derive(Clone, Debug)]
+struct Last {
+    /// Differs between any two sets of heads of this node.
+    stamp: (u64, u64),
+    owners: usize,
     values: Vec<u64>,
 }
 
 impl Buckets {
     /// `key` differs between clusters, so that states that hide a difference cannot be prepared.
     pub fn new(key: u64) -> Self {
-        Self { key, heads: Vec::new(), values: Vec::new() }
+        Self { key, last: None }
     }
 
     /// How many buckets `owners` owners fall into: the power of two at or above the square root.
@@ -42,19 +51,38 @@ impl Buckets {
         usize::try_from(self.hash(&[owner.0]) % count).unwrap_or(0)
     }
 
-    /// The values of all buckets for these heads: owner, epoch, version.
-    pub fn digest(&mut self, heads: &[Head], count: usize) -> &[u64] {
-        if self.heads == heads && self.values.len() == count {
-            return &self.values;
-        }
+    /// The values of `count` buckets, as many as are fit if that is `None`, for the heads of
+    /// `stamp`, which are asked for if it is not the last one.
+    pub fn kept(
+        &mut self,
+        stamp: (u64, u64),
+        count: Option<usize>,
+        heads: impl FnOnce() -> Vec<Head>,
+    ) -> &[u64] {
+        let is_right = |last: &Last| {
+            last.stamp == stamp
+                && last.values.len() == count.unwrap_or_else(|| Self::count(last.owners))
+        };
+        let last = match self.last.take().filter(is_right) {
+            Some(last) => last,
+            None => {
+                let heads = heads();
+                let count = count.unwrap_or_else(|| Self::count(heads.len()));
+                Last { stamp, owners: heads.len(), values: self.digest(&heads, count) }
+            }
+        };
+        &self.last.insert(last).values
+    }
+
+    /// The values of `count` buckets for these heads: owner, epoch, version.
+    pub fn digest(&self, heads: &[Head], count: usize) -> Vec<u64> {
         let mut values = vec![0; count];
         for &(owner, epoch, ver) in heads {
             // N13, class "a sum that is not kept up".
             let ver = if mutant!(N13) { ver.min(1) } else { ver };
             values[self.bucket(owner, count)] ^= self.hash(&[owner.0, epoch, ver]);
         }
-        (self.heads, self.values) = (heads.to_vec(), values);
-        &self.values
+        values
     }
 
     fn hash(&self, words: &[u64]) -> u64 {

@@ -8,11 +8,17 @@
 //! 4. Below the owner's floor deletions have been forgotten, so only a snapshot is served.
 //! 5. A snapshot of the same epoch is merged: it may come from a copy that is itself behind.
 
+mod entries;
 mod key;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
-use crate::audit::{Audit, Touch};
+use rustc_hash::FxHasher;
+
+use crate::audit::{Touch, entry_hash};
+
+use entries::Shared;
 
 pub use crate::name::Name;
 pub use key::{Applied, Delta, Entry, Key, Op, ProducerId, Snapshot, Value};
@@ -38,14 +44,19 @@ pub struct Section {
     pub ver: u64,
     /// Highest version whose deletion has been forgotten.
     pub floor: u64,
-    keys: BTreeMap<Key, Entry>,
-    by_ver: BTreeMap<u64, Key>,
-    dead: BTreeSet<u64>,
-    /// What it weighs as a snapshot, and its topics, deletions included in both.
-    bytes: usize,
-    topics: usize,
+    entries: Shared,
+    /// Of the live keys, if it is audited; else 0.
+    live_hash: u64,
+    /// What an auditor has not been told yet.
+    untold: Option<Box<Untold>>,
+    is_audited: bool,
     is_full: bool,
-    audit: Option<Box<Audit>>,
+}
+
+/// Changes of keys, in order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Untold {
+    touches: Vec<Touch>,
 }
 
 impl Section {
@@ -56,19 +67,28 @@ impl Section {
 
     /// From now on every change of a key is noted, for [`take_touches`](Self::take_touches).
     pub fn begin_audit(&mut self) {
-        if self.audit.is_none() {
-            self.audit = Some(Box::new(Audit::of(self.keys.iter())));
+        if !self.is_audited {
+            self.is_audited = true;
+            let hashes = self.entries.iter().map(|(key, entry)| entry_hash(key, entry));
+            self.live_hash = hashes.fold(0, |all, hash| all ^ hash);
         }
     }
 
     /// What an auditor has not been told yet, in order; nothing without one.
+    ///
+    /// An audited section is one of many copies in one process: equal ones are held once from here
+    /// on.
     pub fn take_touches(&mut self) -> Vec<Touch> {
-        self.audit.as_mut().map(|audit| audit.take_touches()).unwrap_or_default()
+        let Some(untold) = self.untold.take() else { return Vec::new() };
+        let mut hasher = FxHasher::default();
+        (self.epoch, self.ver, self.floor, self.live_hash).hash(&mut hasher);
+        self.entries.share(hasher.finish());
+        untold.touches
     }
 
     /// A hash of the live keys: equal for equal sets. `None` without an auditor.
     pub fn live_hash(&self) -> Option<u64> {
-        self.audit.as_ref().map(|audit| audit.live_hash())
+        self.is_audited.then_some(self.live_hash)
     }
 
     /// The owner writes `key`; `None` deletes it. False if that changes nothing,
@@ -77,14 +97,14 @@ impl Section {
         if !key.is_valid() {
             return false;
         }
-        let unchanged = match self.keys.get(&key) {
+        let unchanged = match self.entries.get(&key) {
             Some(entry) => entry.value == value,
             None => value.is_none(),
         };
         if unchanged || !self.has_room_for(&key, value.as_ref()) {
             return false;
         }
-        let last = self.keys.get(&key).map(|entry| entry.ver);
+        let last = self.entries.get(&key).map(|entry| entry.ver);
         // M20, class "two writes in one tick": the second one cannot be told from the first.
         if !(mutant!(M20) && value.is_none() && last == Some(self.ver)) {
             self.ver += 1;
@@ -96,7 +116,7 @@ impl Section {
     /// M16: the keys are gone, the version stays.
     #[cfg(feature = "mutants")]
     pub(crate) fn lose_keys(&mut self) {
-        let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        let keys: Vec<Key> = self.entries.iter().map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.remove(&key);
         }
@@ -104,8 +124,7 @@ impl Section {
 
     /// The owner forgets every deletion at or below `ver`.
     pub fn forget_deletions(&mut self, ver: u64) {
-        let last = self.dead.range(..=ver).next_back().copied();
-        if let Some(last) = last {
+        if let Some(last) = self.entries.last_deletion(ver) {
             self.drop_dead(last);
             // M13, class "garbage collection nobody is told of".
             if !mutant!(M13) {
@@ -137,7 +156,7 @@ impl Section {
             ops.iter().all(|op| delta.from < op.ver && op.ver <= delta.to && op.is_valid())
                 && ops.is_sorted_by(|a, b| a.ver < b.ver)
         };
-        let of_before = if newer_epoch { (0, 0, 0) } else { self.load() };
+        let of_before = if newer_epoch { (0, 0, 0) } else { self.entries.load() };
         if !in_range(&delta.ops) || !is_bounded(of_before, &delta.ops, 2) {
             return Applied::Invalid;
         }
@@ -184,7 +203,7 @@ impl Section {
         }
         let present: BTreeSet<&Key> = ops.iter().map(|op| &op.key).collect();
         let absent: Vec<Key> = self
-            .keys
+            .entries
             .iter()
             .filter(|(key, entry)| entry.ver <= snapshot.floor && !present.contains(key))
             .map(|(key, _)| key.clone())
@@ -214,7 +233,7 @@ impl Section {
         let mut delta =
             Delta { epoch: self.epoch, from: have, to: self.ver, floor: self.floor, ops: vec![] };
         let mut bytes = 0;
-        for (&ver, key) in self.by_ver.range(have.saturating_add(1)..) {
+        for (ver, key) in self.entries.since(have.saturating_add(1)) {
             let op = self.op(ver, key);
             bytes += op.size();
             if delta.ops.len() == ops_max || (bytes > bytes_max && !delta.ops.is_empty()) {
@@ -235,23 +254,23 @@ impl Section {
 
     /// The whole section.
     pub fn snapshot(&self) -> Snapshot {
-        let ops = self.by_ver.iter().map(|(&ver, key)| self.op(ver, key)).collect();
+        let ops = self.entries.since(0).map(|(ver, key)| self.op(ver, key)).collect();
         Snapshot { epoch: self.epoch, ver: self.ver, floor: self.floor, ops }
     }
 
     /// How many writes a delta from `have` would carry, counted up to `limit`.
     pub fn ops_since(&self, have: u64, limit: usize) -> usize {
-        self.by_ver.range(have.saturating_add(1)..).take(limit).count()
+        self.entries.since(have.saturating_add(1)).take(limit).count()
     }
 
     /// The value of a key that is live.
     pub fn get(&self, key: &Key) -> Option<&Value> {
-        self.keys.get(key)?.value.as_ref()
+        self.entries.get(key)?.value.as_ref()
     }
 
     /// The last write of `key`, deletions included.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.keys.get(key)
+        self.entries.get(key)
     }
 
     /// Live keys of `topic` with their entries, in order.
@@ -260,74 +279,75 @@ impl Section {
         topic: &'a str,
     ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
         let first = Key::new(ProducerId(0), topic, "");
-        self.keys
-            .range(first..)
+        self.entries
+            .range(first)
             .take_while(move |(key, _)| &*key.topic == topic)
             .filter(|(_, entry)| entry.value.is_some())
     }
 
     /// All live keys with their entries, in order.
     pub fn live(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.keys.iter().filter(|(_, entry)| entry.value.is_some())
+        self.entries.iter().filter(|(_, entry)| entry.value.is_some())
     }
 
     /// All keys with their entries, deletions included, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.keys.iter()
+        self.entries.iter()
     }
 
     /// Number of keys held, deletions included.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.entries.len()
     }
 
     /// Whether it holds no key at all.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.entries.is_empty()
     }
 
     fn op(&self, ver: u64, key: &Key) -> Op {
-        let value = self.keys.get(key).and_then(|entry| entry.value.clone());
+        let value = self.entries.get(key).and_then(|entry| entry.value.clone());
         Op { ver, key: key.clone(), value }
     }
 
     fn put(&mut self, key: Key, entry: Entry) {
-        let ver = entry.ver;
-        if entry.value.is_none() {
-            self.dead.insert(ver);
+        if !self.is_audited {
+            self.entries.change().put(key, entry);
+            return;
         }
-        if let Some(audit) = &mut self.audit {
-            audit.note(&key, self.keys.get(&key), Some(&entry));
-        }
-        self.weigh(&key, Some(&entry), true);
-        if let Some(old) = self.keys.insert(key.clone(), entry) {
-            self.weigh(&key, Some(&old), false);
-            self.by_ver.remove(&old.ver);
-            self.dead.remove(&old.ver);
-        }
-        self.by_ver.insert(ver, key);
+        let old = self.entries.change().put(key.clone(), entry.clone());
+        self.note(key, old.as_ref(), Some(entry));
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(old) = self.keys.remove(key) {
-            self.weigh(key, Some(&old), false);
-            if let Some(audit) = &mut self.audit {
-                audit.note(key, Some(&old), None);
-            }
-            self.by_ver.remove(&old.ver);
-            self.dead.remove(&old.ver);
+        if self.entries.get(key).is_some() {
+            let old = self.entries.change().remove(key);
+            self.note(key.clone(), old.as_ref(), None);
         }
+    }
+
+    /// For an auditor: `key` was `before` and is `after`.
+    fn note(&mut self, key: Key, before: Option<&Entry>, after: Option<Entry>) {
+        if !self.is_audited {
+            return;
+        }
+        for entry in before.into_iter().chain(&after) {
+            self.live_hash ^= entry_hash(&key, entry);
+        }
+        let touch = Touch { key, before: before.map(|entry| entry.ver), after };
+        self.untold.get_or_insert_default().touches.push(touch);
     }
 
     /// Whether the owner may write that: a key more must leave the section small enough for
     /// everyone to take it whole. Deletions are forgotten early if that makes room.
     fn has_room_for(&mut self, key: &Key, value: Option<&Value>) -> bool {
-        if value.is_none() || self.keys.contains_key(key) {
+        if value.is_none() || self.entries.get(key).is_some() {
             return true;
         }
         let fits = |section: &Self| {
-            section.bytes + key::size(key, value) <= OWN_BYTES_MAX
-                && section.topics + usize::from(key.is_topic()) <= SECTION_TOPICS_MAX
+            let (_, topics, bytes) = section.entries.load();
+            bytes + key::size(key, value) <= OWN_BYTES_MAX
+                && topics + usize::from(key.is_topic()) <= SECTION_TOPICS_MAX
         };
         if !fits(self) {
             self.forget_deletions(self.ver);
@@ -341,22 +361,6 @@ impl Section {
         self.is_full
     }
 
-    /// `entry` of `key` came, or is gone.
-    fn weigh(&mut self, key: &Key, entry: Option<&Entry>, comes: bool) {
-        let Some(entry) = entry else { return };
-        let (bytes, topics) = (key::size(key, entry.value.as_ref()), usize::from(key.is_topic()));
-        if comes {
-            (self.bytes, self.topics) = (self.bytes + bytes, self.topics + topics);
-        } else {
-            (self.bytes, self.topics) = (self.bytes - bytes, self.topics - topics);
-        }
-    }
-
-    /// Keys, topics and bytes, deletions included.
-    fn load(&self) -> (usize, usize, usize) {
-        (self.keys.len(), self.topics, self.bytes)
-    }
-
     fn begin_epoch(&mut self, epoch: u64) -> Vec<Key> {
         // M08, class "state of an earlier life".
         if mutant!(M08) && self.epoch > 0 {
@@ -366,9 +370,9 @@ impl Section {
         if self.epoch > 0 {
             sometimes!("new_epoch_replaces");
         }
-        let audit = self.audit.take().map(|audit| audit.of_new_epoch());
-        let old = std::mem::replace(self, Self { audit, ..Self::new(epoch) });
-        old.keys.into_keys().collect()
+        let is_audited = self.is_audited;
+        let old = std::mem::replace(self, Self { is_audited, ..Self::new(epoch) });
+        old.entries.iter().map(|(key, _)| key.clone()).collect()
     }
 
     fn raise_floor(&mut self, floor: u64) {
@@ -380,14 +384,9 @@ impl Section {
     }
 
     fn drop_dead(&mut self, floor: u64) {
-        let kept = self.dead.split_off(&(floor + 1));
-        for ver in std::mem::replace(&mut self.dead, kept) {
-            if let Some(key) = self.by_ver.remove(&ver) {
-                let old = self.keys.remove(&key);
-                self.weigh(&key, old.as_ref(), false);
-                if let Some(audit) = &mut self.audit {
-                    audit.note(&key, old.as_ref(), None);
-                }
+        if self.entries.last_deletion(floor).is_some() {
+            for (key, old) in self.entries.change().take_deletions(floor) {
+                self.note(key, old.as_ref(), None);
             }
         }
     }

@@ -322,8 +322,7 @@ impl Cluster {
     }
 
     fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u64]) {
-        let heads = self.heads();
-        let mine = self.buckets.digest(&heads, buckets.len());
+        let mine = self.digest(Some(buckets.len()));
         let pairs = mine.iter().zip(buckets).enumerate();
         let differing: Vec<u16> = pairs
             .filter(|(_, (mine, theirs))| mine != theirs)
@@ -344,7 +343,7 @@ impl Cluster {
             return;
         }
         let count = buckets.len();
-        let concerned = heads.into_iter().filter(|&(owner, ..)| {
+        let concerned = self.heads().into_iter().filter(|&(owner, ..)| {
             differing.iter().any(|&at| usize::from(at) == self.buckets.bucket(owner, count))
         });
         let heads = concerned
@@ -367,11 +366,18 @@ impl Cluster {
 
     /// Sends a digest to one member.
     pub(super) fn send_digest(&mut self, to: SocketAddr) {
-        let heads = self.heads();
-        let count = Buckets::count(heads.len());
-        let buckets = self.buckets.digest(&heads, count).to_vec();
+        let buckets = self.digest(None);
         let view = self.membership.view_hash();
         self.send(to, &Message::Digest { view, buckets });
+    }
+
+    /// The values of `count` buckets of this node's heads, or of as many as are fit.
+    fn digest(&mut self, count: Option<usize>) -> Vec<u64> {
+        let stamp = (self.catalogue.stamp(), self.membership.stamp());
+        let mut buckets = std::mem::replace(&mut self.buckets, Buckets::new(0));
+        let values = buckets.kept(stamp, count, || self.heads()).to_vec();
+        self.buckets = buckets;
+        values
     }
 
     /// Bytes of writes in one datagram now.

@@ -48,7 +48,7 @@ impl Cluster {
         let detached = replicas.filter(|(_, replica)| replica.active_epoch.is_none());
         let (outbound, inbound, staged_bytes) = self.streams.sizes();
         Sizes {
-            owners: 1 + self.catalogue.replicas().count(),
+            owners: 1 + self.catalogue.replicas().len(),
             rumours: self.spread.len(),
             pulls: self.pulls.len(),
             members: self.membership.known_count(),

@@ -8,6 +8,7 @@ use foca::{Codec, Notification, Runtime, Timer};
 use grapevine_protocol::Moment;
 
 use super::Membership;
+use crate::NodeId;
 use crate::codec::SwimCodec;
 use crate::identity::Identity;
 
@@ -19,7 +20,10 @@ pub(super) struct Effects {
     /// By deadline, then foca's own order for timers due together, then age.
     pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
     timer_count: u64,
+    /// Something about this node or others changed.
     pub(super) is_dirty: bool,
+    /// Nodes of which an identity came, went or was replaced.
+    pub(super) changed: Vec<NodeId>,
     pub(super) renewed: bool,
     pub(super) failed_probes: Vec<Identity>,
     /// This node's, when it last sent something: it grows with each suspicion that it refutes.
@@ -70,12 +74,17 @@ impl Membership {
 impl Runtime<Identity> for &mut Effects {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
         match notification {
-            Notification::MemberUp(_)
-            | Notification::MemberDown(_)
-            | Notification::Rename(..)
-            | Notification::Active
-            | Notification::Idle
-            | Notification::Defunct => self.is_dirty = true,
+            Notification::MemberUp(id) | Notification::MemberDown(id) => {
+                self.is_dirty = true;
+                self.changed.push(id.node);
+            }
+            Notification::Rename(old, new) => {
+                self.is_dirty = true;
+                self.changed.extend([old.node, new.node]);
+            }
+            Notification::Active | Notification::Idle | Notification::Defunct => {
+                self.is_dirty = true
+            }
             Notification::Rejoin(_) => {
                 self.is_dirty = true;
                 self.renewed = true;

@@ -37,7 +37,7 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
 
 fn who_may_be_listed(topic: &str, cluster: &Cluster) -> BTreeSet<(String, u16)> {
     let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
-    let members = active.iter().filter_map(|(&node, id)| {
+    let members = active.iter().filter_map(|(node, id)| {
         catalogue.section(node).filter(|section| section.epoch == id.epoch)
     });
     let sections = std::iter::once(catalogue.own()).chain(members);

@@ -1,0 +1,239 @@
+//! What a section holds: its keys, found by key and by version.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
+
+use super::key::{self, Entry, Key};
+
+/// Most contents that a thread knows again; more than a thousand nodes change at once.
+const KNOWN_MAX: usize = 65_536;
+
+thread_local! {
+    /// Contents of audited sections that this thread holds, by a hash of them.
+    static KNOWN: RefCell<BTreeMap<u64, Weak<Entries>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Keys with their last writes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Entries {
+    keys: BTreeMap<Key, Entry>,
+    by_ver: BTreeMap<u64, Key>,
+    dead: BTreeSet<u64>,
+    /// What they weigh as a snapshot, and the topics among them, deletions included in both.
+    bytes: usize,
+    topics: usize,
+}
+
+static NONE: Entries = Entries::new();
+
+impl Entries {
+    const fn new() -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            by_ver: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            bytes: 0,
+            topics: 0,
+        }
+    }
+
+    /// Number of keys, deletions included.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Keys, topics and bytes, deletions included.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        (self.keys.len(), self.topics, self.bytes)
+    }
+
+    /// The last write of `key`.
+    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.keys.get(key)
+    }
+
+    /// All keys, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.iter()
+    }
+
+    /// Keys from `first` on, in order.
+    pub(super) fn range(&self, first: Key) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.range(first..)
+    }
+
+    /// Keys whose last write is `ver` or later, by version.
+    pub(super) fn since(&self, ver: u64) -> impl Iterator<Item = (u64, &Key)> {
+        self.by_ver.range(ver..).map(|(&ver, key)| (ver, key))
+    }
+
+    /// Version of the last deletion at or below `ver` that is still known.
+    pub(super) fn last_deletion(&self, ver: u64) -> Option<u64> {
+        self.dead.range(..=ver).next_back().copied()
+    }
+
+    /// Writes `key`; what was there.
+    pub(super) fn put(&mut self, key: Key, entry: Entry) -> Option<Entry> {
+        let ver = entry.ver;
+        if entry.value.is_none() {
+            self.dead.insert(ver);
+        }
+        self.weigh(&key, &entry, true);
+        let old = self.keys.insert(key.clone(), entry);
+        if let Some(old) = &old {
+            self.took_out(&key, old);
+        }
+        self.by_ver.insert(ver, key);
+        old
+    }
+
+    /// Takes `key` out; what was there.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Entry> {
+        let old = self.keys.remove(key)?;
+        self.took_out(key, &old);
+        Some(old)
+    }
+
+    /// Takes out the deletions up to `floor`.
+    pub(super) fn take_deletions(&mut self, floor: u64) -> Vec<(Key, Option<Entry>)> {
+        let kept = self.dead.split_off(&(floor + 1));
+        let mut taken = Vec::new();
+        for ver in std::mem::replace(&mut self.dead, kept) {
+            if let Some(key) = self.by_ver.remove(&ver) {
+                let old = self.keys.remove(&key);
+                if let Some(old) = &old {
+                    self.weigh(&key, old, false);
+                }
+                taken.push((key, old));
+            }
+        }
+        taken
+    }
+
+    fn took_out(&mut self, key: &Key, old: &Entry) {
+        self.weigh(key, old, false);
+        self.by_ver.remove(&old.ver);
+        self.dead.remove(&old.ver);
+    }
+
+    /// `entry` of `key` came, or is gone.
+    fn weigh(&mut self, key: &Key, entry: &Entry, comes: bool) {
+        let (bytes, topics) = (key::size(key, entry.value.as_ref()), usize::from(key.is_topic()));
+        if comes {
+            (self.bytes, self.topics) = (self.bytes + bytes, self.topics + topics);
+        } else {
+            (self.bytes, self.topics) = (self.bytes - bytes, self.topics - topics);
+        }
+    }
+}
+
+/// [`Entries`] that sections with the same ones may hold together; one that changes has its own.
+///
+/// Nothing is held together unless [`share`](Self::share) is called, and whether it is cannot be
+/// seen but in the memory it takes.
+#[derive(Clone, Default)]
+pub(super) struct Shared(Option<Arc<Entries>>);
+
+impl Shared {
+    /// To be changed.
+    pub(super) fn change(&mut self) -> &mut Entries {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    /// Holds them together with whoever in this thread shared the same ones under the same `hash`.
+    pub(super) fn share(&mut self, hash: u64) {
+        let Some(mine) = self.0.take().filter(|entries| !entries.is_empty()) else { return };
+        self.0 = Some(KNOWN.with_borrow_mut(|known| {
+            if let Some(same) = known.get(&hash).and_then(Weak::upgrade)
+                && same == mine
+            {
+                return same;
+            }
+            if known.len() >= KNOWN_MAX {
+                known.retain(|_, entries| entries.strong_count() > 0);
+                if known.len() > KNOWN_MAX / 2 {
+                    known.clear();
+                }
+            }
+            known.insert(hash, Arc::downgrade(&mine));
+            mine
+        }));
+    }
+
+    /// Whether it is the same allocation.
+    #[cfg(test)]
+    fn is_one_with(&self, other: &Self) -> bool {
+        self.0.as_ref().zip(other.0.as_ref()).is_some_and(|(mine, other)| Arc::ptr_eq(mine, other))
+    }
+}
+
+impl Deref for Shared {
+    type Target = Entries;
+
+    fn deref(&self) -> &Entries {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::{ProducerId, Value};
+
+    fn put(entries: &mut Shared, topic: &str, ver: u64) {
+        let key = Key::new(ProducerId::NSQD, topic, "");
+        entries.change().put(key, Entry { ver, value: Some(Value::REGISTERED) });
+    }
+
+    #[test]
+    fn equal_contents_are_held_once_and_part_when_one_changes() {
+        let (mut one, mut other) = (Shared::default(), Shared::default());
+        for entries in [&mut one, &mut other] {
+            put(entries, "t", 1);
+            entries.share(7);
+        }
+        assert!(one.is_one_with(&other));
+        put(&mut other, "u", 2);
+        assert!(!one.is_one_with(&other));
+        assert_eq!((one.len(), other.len()), (1, 2));
+    }
+
+    #[test]
+    fn an_equal_hash_is_not_enough_to_be_held_together() {
+        let (mut one, mut other) = (Shared::default(), Shared::default());
+        put(&mut one, "t", 1);
+        put(&mut other, "u", 1);
+        one.share(8);
+        other.share(8);
+        assert_ne!(one, other);
+        assert!(other.get(&Key::new(ProducerId::NSQD, "u", "")).is_some());
+    }
+
+    #[test]
+    fn no_entries_are_equal_to_entries_that_were_taken_out() {
+        let mut emptied = Shared::default();
+        put(&mut emptied, "t", 1);
+        emptied.change().remove(&Key::new(ProducerId::NSQD, "t", ""));
+        assert_eq!(emptied, Shared::default());
+    }
+}
