@@ -24,12 +24,12 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::catalogue::Catalogue;
-use crate::codec::encode;
+use crate::codec::{encode, shorten_swim};
 use crate::config::Timings;
 use crate::envelope::{Seal, Sender};
 use crate::identity::Identity;
 use crate::membership::{Change, Membership};
-use crate::message::{KIND_MESSAGE, KIND_SWIM, Message};
+use crate::message::{KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Message};
 use crate::registrar::{Now, Registrar};
 use crate::repair::Buckets;
 use crate::spread::Spread;
@@ -369,7 +369,7 @@ impl Cluster {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
         for (to, bytes) in self.membership.take_sends() {
-            self.send_body(to, KIND_SWIM, &bytes);
+            self.send_swim(to, &bytes);
         }
     }
 
@@ -382,10 +382,24 @@ impl Cluster {
     }
 
     fn send_body(&mut self, to: SocketAddr, kind: u8, body: &[u8]) {
+        self.send_parts(to, &[&[kind], body]);
+    }
+
+    /// Sends a packet of the failure detector.
+    fn send_swim(&mut self, to: SocketAddr, packet: &[u8]) {
+        let me = self.membership.me();
+        match shorten_swim(packet, me.node, me.epoch) {
+            Some((before, after)) => self.send_parts(to, &[&[KIND_SWIM_SHORT], before, after]),
+            // Made before this node took a greater epoch.
+            None => self.send_body(to, KIND_SWIM, packet),
+        }
+    }
+
+    fn send_parts(&mut self, to: SocketAddr, parts: &[&[u8]]) {
         if self.is_stopped {
             return;
         }
-        let bytes = self.close_envelope(&[&[kind], body]);
+        let bytes = self.close_envelope(parts);
         self.outputs.push_back(Output::Datagram { to, bytes });
     }
 

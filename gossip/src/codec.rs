@@ -8,6 +8,7 @@ use foca::{Header, Member};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::NodeId;
 use crate::identity::Identity;
 
 /// Most bytes the values of one datagram may claim while being decoded. A datagram has at most
@@ -130,11 +131,38 @@ pub fn swim_receiver(bytes: &[u8]) -> Option<Identity> {
     Some(header.dst)
 }
 
+/// A packet of the failure detector without its sender's `node` and `epoch`, as what is before and
+/// after them; `None`: it is of somebody else.
+pub fn shorten_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
+    skip_address(&mut rest)?;
+    let address = &bytes[..bytes.len() - rest.len()];
+    Some((address, rest.strip_prefix(encode(&(node, epoch)).as_slice())?))
+}
+
+/// What [`shorten_swim`] took out, put in again; `None`: the address before it is cut.
+pub fn restore_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<Vec<u8>> {
+    let mut rest = bytes;
+    skip_address(&mut rest)?;
+    let (address, rest) = bytes.split_at(bytes.len() - rest.len());
+    let mut whole = Vec::with_capacity(bytes.len() + 18);
+    whole.extend_from_slice(address);
+    encode_into(&(node, epoch), &mut whole);
+    whole.extend_from_slice(rest);
+    Some(whole)
+}
+
 fn skip_identity(bytes: &mut &[u8]) -> Option<()> {
+    skip_address(bytes)?;
+    // Node, epoch, renewals.
+    (0..3).try_for_each(|_| skip_number(bytes))
+}
+
+/// An IP address and a port.
+fn skip_address(bytes: &mut &[u8]) -> Option<()> {
     let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
     *bytes = bytes.get(1 + ip_bytes..)?;
-    // Port, node, epoch, renewals.
-    (0..4).try_for_each(|_| skip_number(bytes))
+    skip_number(bytes)
 }
 
 /// bincode's integers are one byte, or a byte that says how many follow.
@@ -205,7 +233,6 @@ impl foca::Codec<Identity> for SwimCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NodeId;
 
     #[test]
     fn a_packet_is_recognised_without_decoding_it() {

@@ -28,7 +28,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use siphasher::sip::SipHasher13;
 
 use crate::NodeId;
-use crate::codec::SwimCodec;
+use crate::codec::{SwimCodec, encode};
 use crate::config::Timings;
 use crate::identity::Identity;
 use crate::message::MemberState;
@@ -152,7 +152,11 @@ impl Membership {
         let sent_before = self.effects.sends.len();
         let result = self.foca.handle_data(bytes, &mut self.effects);
         if is_stranger {
-            self.effects.curb(sent_before, header.src.addr, bytes.len());
+            // As they travel: without the node and epoch of who sends them.
+            let (src, me) = (header.src, self.me());
+            let saved = |id: Identity| encode(&(id.node, id.epoch)).len();
+            let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
+            self.effects.curb(sent_before, src.addr, bytes_max);
         }
         self.settle();
         match result {

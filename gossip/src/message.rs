@@ -1,11 +1,13 @@
 //! What nodes say to each other: datagrams and stream frames.
 
+use std::borrow::Cow;
+
 use foca::{Member, State};
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
-use crate::codec::SwimCodec;
-use crate::envelope::HEADER_BYTES;
+use crate::codec::{SwimCodec, restore_swim};
+use crate::envelope::{HEADER_BYTES, Sender, claimed_sender};
 use crate::identity::Identity;
 use crate::repair::BUCKETS_MAX;
 use crate::section::{Delta, Op};
@@ -25,6 +27,10 @@ pub const DELTA_OPS_MAX: usize = 64;
 
 /// First byte of a datagram's body that is the failure detector's.
 pub const KIND_SWIM: u8 = 0;
+
+/// The same without the sender's node and epoch, which the envelope has: up to 18 of some 140 bytes
+/// that an idle node sends twice in each probe.
+pub const KIND_SWIM_SHORT: u8 = 2;
 
 /// First byte of a datagram's body that is a [`Message`].
 pub const KIND_MESSAGE: u8 = 1;
@@ -84,7 +90,7 @@ pub enum Message {
         /// Of the members it holds active.
         view: u64,
         /// Of the heads of their sections, in buckets by owner.
-        buckets: Vec<u64>,
+        buckets: Vec<u32>,
     },
     /// The sender, who is this identity, leaves.
     Leave(Identity),
@@ -216,12 +222,29 @@ pub enum Frame {
     End,
 }
 
+/// The packet of the failure detector in the body of a datagram of `sender`, whole; `None`: the body
+/// is something else, or malformed.
+pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match body {
+        [KIND_SWIM, swim @ ..] => Some(Cow::Borrowed(swim)),
+        [KIND_SWIM_SHORT, swim @ ..] => {
+            restore_swim(swim, sender.node, sender.epoch).map(Cow::Owned)
+        }
+        _ => None,
+    }
+}
+
 /// What a datagram or a frame in the clear is, for traces: `ping`, `gossip`, `deltas`, `snapshot`,
 /// ...; `junk` if it is nothing that this version knows.
 pub fn describe(bytes: &[u8]) -> &'static str {
-    let Some((_, body)) = bytes.split_at_checked(HEADER_BYTES) else { return "junk" };
+    let Some((sender, (_, body))) = claimed_sender(bytes).zip(bytes.split_at_checked(HEADER_BYTES))
+    else {
+        return "junk";
+    };
+    if let Some(swim) = swim_packet(sender, body) {
+        return describe_swim(&swim);
+    }
     match body {
-        [KIND_SWIM, swim @ ..] => describe_swim(swim),
         // Which case of an enum follows is its first byte.
         [KIND_MESSAGE, case, ..] => {
             let names = ["deltas", "heads", "pull", "digest", "leave", "wish"];

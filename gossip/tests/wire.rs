@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use foca::{Codec, Header, Member, Message as Swim, State};
 use grapevine_gossip::cluster::{Boot, Cluster, ClusterTime, ConnId, Input, Output};
-use grapevine_gossip::codec::{SwimCodec, decode_datagram, decode_frame, encode};
+use grapevine_gossip::codec::{SwimCodec, decode_datagram, decode_frame, encode, shorten_swim};
 use grapevine_gossip::config::Timings;
 use grapevine_gossip::envelope::{OpenError, Seal, Sender};
 use grapevine_gossip::identity::Identity;
 use grapevine_gossip::message::{
-    Ask, Frame, Head, KIND_MESSAGE, Liveness, MemberState, Message, OwnedDelta, Purpose,
+    Ask, Frame, Head, KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Liveness, MemberState, Message,
+    OwnedDelta, Purpose, describe, swim_packet,
 };
 use grapevine_gossip::producer::ProducerRecord;
 use grapevine_gossip::section::{Delta, Key, Op, Value};
@@ -130,6 +131,46 @@ fn the_bytes_of_the_failure_detector_do_not_change_by_accident() {
         format!("{header}0a{news}"),
     ];
     assert_eq!(encoded, expected, "a change of the wire format needs a new wire version");
+}
+
+#[test]
+fn the_failure_detector_does_not_repeat_what_the_envelope_says_of_the_sender() {
+    let Identity { node, epoch, .. } = identity();
+    let sender = Sender { node, epoch, counter: 1 };
+    for packet in packets() {
+        let (before, after) = shorten_swim(&packet, node, epoch).unwrap();
+        assert_eq!(hex(before), "000a000001fb4210", "an address");
+        let short = [&[KIND_SWIM_SHORT], before, after].concat();
+        assert_eq!(short.len(), 1 + packet.len() - 4, "node 7 and epoch 300 are 1 and 3 bytes");
+        assert_eq!(swim_packet(sender, &short).as_deref(), Some(&packet[..]));
+        let whole = [&[KIND_SWIM], &packet[..]].concat();
+        assert_eq!(swim_packet(sender, &whole).as_deref(), Some(&packet[..]));
+        assert_eq!(shorten_swim(&packet, NodeId(8), epoch), None, "of somebody else");
+        assert_eq!(shorten_swim(&packet, node, epoch + 1), None, "of another life");
+    }
+    for cut in 0..7 {
+        let short = [&[KIND_SWIM_SHORT], &packets()[0][..cut]].concat();
+        assert_eq!(swim_packet(sender, &short), None, "{cut}");
+    }
+}
+
+#[test]
+fn what_a_node_sends_for_the_failure_detector_is_short() {
+    let mut cluster = cluster_with_member();
+    let mut pings = 0;
+    for at in 0..20 {
+        let now = ClusterTime { at: Moment(at * 100_000_000), wall_ns: 0 };
+        cluster.handle(now, Input::Wake);
+        while let Some(output) = cluster.poll() {
+            let Output::Datagram { bytes, .. } = output else { continue };
+            let (_, body) = Seal::none("test").open(&bytes).unwrap();
+            if describe(&bytes) == "ping" {
+                assert_eq!(body[0], KIND_SWIM_SHORT);
+                pings += 1;
+            }
+        }
+    }
+    assert!(pings >= 2, "{pings}");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::codec::{decode_datagram, encode};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
-    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, KIND_SWIM, Message,
-    OwnedDelta,
+    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, Message, OwnedDelta,
+    swim_packet,
 };
 use crate::repair::{BUCKETS_MAX, Buckets};
 use crate::section::{Applied, Delta, Snapshot};
@@ -46,13 +46,14 @@ impl Cluster {
             sometimes!("flood_refused");
             return self.count("dropped_flood");
         }
-        match body.split_first() {
-            Some((&KIND_SWIM, body)) => {
-                if let Err(reason) = self.membership.handle_swim(now, from, body) {
-                    self.count("dropped_swim");
-                    self.count(reason);
-                }
+        if let Some(packet) = swim_packet(sender, body) {
+            if let Err(reason) = self.membership.handle_swim(now, from, &packet) {
+                self.count("dropped_swim");
+                self.count(reason);
             }
+            return;
+        }
+        match body.split_first() {
             Some((&KIND_MESSAGE, body)) => {
                 let Ok(message) = decode_datagram::<Message>(body) else {
                     return self.count("dropped_malformed");
@@ -321,7 +322,7 @@ impl Cluster {
         self.offer(now, peer.addr, &newer);
     }
 
-    fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u64]) {
+    fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u32]) {
         let mine = self.digest(Some(buckets.len()));
         let pairs = mine.iter().zip(buckets).enumerate();
         let differing: Vec<u16> = pairs
@@ -372,7 +373,7 @@ impl Cluster {
     }
 
     /// The values of `count` buckets of this node's heads, or of as many as are fit.
-    fn digest(&mut self, count: Option<usize>) -> Vec<u64> {
+    fn digest(&mut self, count: Option<usize>) -> Vec<u32> {
         let stamp = (self.catalogue.stamp(), self.membership.stamp());
         let mut buckets = std::mem::replace(&mut self.buckets, Buckets::new(0));
         let values = buckets.kept(stamp, count, || self.heads()).to_vec();

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use grapevine_gossip::cluster::Cluster;
 use grapevine_gossip::codec::{SwimKind, peek_swim, swim_receiver};
-use grapevine_gossip::envelope::HEADER_BYTES;
+use grapevine_gossip::envelope::{HEADER_BYTES, claimed_sender};
 use grapevine_gossip::message::{
-    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, KIND_SWIM, Liveness, MemberState,
+    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, Liveness, MemberState, swim_packet,
 };
 use grapevine_protocol::Moment;
 
@@ -142,11 +142,9 @@ impl Traffic {
             let what = format!("datagrams={} in=1s", meter.datagrams);
             return Err(violation("L4", "too-many-datagrams", node, what));
         }
-        let swim = match bytes.split_at_checked(HEADER_BYTES) {
-            Some((_, [KIND_SWIM, swim @ ..])) => peek_swim(swim).map(|kind| (kind, swim)),
-            Some(_) | None => None,
-        };
-        match swim {
+        let body = claimed_sender(bytes).zip(bytes.get(HEADER_BYTES..));
+        let swim = body.and_then(|(sender, body)| swim_packet(sender, body));
+        match swim.and_then(|swim| peek_swim(&swim).zip(Some(swim))) {
             // A member asked to have somebody probed: it vouches for the address.
             Some((SwimKind::Indirect, _)) => return Ok(()),
             Some((SwimKind::Ping, _)) => {
@@ -156,7 +154,7 @@ impl Traffic {
                     return Err(violation("L4", "too-many-probes", node, what));
                 }
             }
-            Some((SwimKind::TurnUndead, swim)) => expelled(node, swim, cluster)?,
+            Some((SwimKind::TurnUndead, swim)) => expelled(node, &swim, cluster)?,
             Some(_) | None => {}
         }
         if is_vouched { Ok(()) } else { meter.outside_sent(node, to, bytes.len()) }
