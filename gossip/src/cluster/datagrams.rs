@@ -50,6 +50,15 @@ impl Cluster {
             if let Err(reason) = self.membership.handle_swim(now, from, &packet) {
                 self.count("dropped_swim");
                 self.count(reason);
+                let peer = self.membership.active().get(&sender.node).copied();
+                // Renewing did not help: another life of this node may be preferred to it, which
+                // is told by stream. Others are not to be suspected until then because they do
+                // not answer.
+                if reason == "dropped_turn_undead"
+                    && let Some(peer) = peer
+                {
+                    self.views_differ(now, peer);
+                }
             }
             return;
         }

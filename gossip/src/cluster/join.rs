@@ -188,6 +188,16 @@ impl Cluster {
         }
     }
 
+    /// Whoever was asked to compare prefers another life of this node, which has `epoch`. On joining
+    /// that is a disk that was lost; later it is somebody who was not there before.
+    pub(super) fn epoch_taken(&mut self, now: Moment, epoch: u64) {
+        if !self.join.is_synced {
+            self.take_greater_epoch(epoch);
+        } else if epoch >= self.membership.me().epoch {
+            self.own_id_elsewhere(now, epoch);
+        }
+    }
+
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
         if epoch > OWN_EPOCH_MAX {

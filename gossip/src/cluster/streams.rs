@@ -242,7 +242,7 @@ impl Cluster {
         let Some((peer, _)) = conn.hello else {
             return match frame {
                 Frame::EpochTaken { epoch } if is_opener => {
-                    self.take_greater_epoch(epoch);
+                    self.epoch_taken(now, epoch);
                     self.close(id);
                     true
                 }
