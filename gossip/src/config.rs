@@ -5,11 +5,13 @@ use std::time::Duration;
 /// How often things happen. The defaults suit a LAN of up to some thousand nodes.
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// One member is probed in each; half of foca's LAN value, for 5 s until a hang is seen.
+    /// One member is probed in each; less than half of foca's LAN value. Among ten nodes, where few
+    /// probe, one that was killed is probed within 4 periods in 99 of 100 cases.
     pub probe_period: Duration,
     /// How long a probed member has before others are asked to probe it.
     pub probe_rtt: Duration,
-    /// How long a suspected member has to object.
+    /// How long a suspected member has to object. Before it are the wait for a first probe (2 s in
+    /// 99 of 100 cases) and the probe itself, after it the news: 6.5 s in all, 7 s in large clusters.
     pub suspicion: Duration,
     /// Rumours and changes are sent to a few members in each.
     pub spread_period: Duration,
@@ -44,9 +46,9 @@ pub const DIGEST_NODES_FEW: usize = 200;
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(500),
+            probe_period: Duration::from_millis(440),
             probe_rtt: Duration::from_millis(200),
-            suspicion: Duration::from_secs(4),
+            suspicion: Duration::from_millis(3500),
             spread_period: Duration::from_millis(100),
             spread_delay: Duration::from_millis(10),
             digest_period: Duration::from_millis(500),

@@ -70,7 +70,7 @@ pub struct Membership {
     changes: Vec<Change>,
     /// foca's gossip timer while it has no rumours; an idle node need not wake ten times a second.
     parked_gossip: Option<Timer<Identity>>,
-    spread_period: Duration,
+    spread_delay: Duration,
     renewals: VecDeque<Moment>,
     has_left: bool,
     hash_key: u64,
@@ -95,7 +95,7 @@ impl Membership {
             left: BTreeMap::new(),
             changes: Vec::new(),
             parked_gossip: None,
-            spread_period: timings.spread_period,
+            spread_delay: timings.spread_delay,
             renewals: VecDeque::new(),
             has_left: false,
             hash_key,
@@ -377,7 +377,7 @@ impl Membership {
         std::mem::take(&mut self.effects.sends)
     }
 
-    /// Members that did not answer a probe.
+    /// Members that did not answer a probe within `probe_rtt`, or not by its end.
     pub fn take_failed_probes(&mut self) -> Vec<Identity> {
         std::mem::take(&mut self.effects.failed_probes)
     }
@@ -464,8 +464,8 @@ impl Membership {
         if self.foca.updates_backlog() > 0
             && let Some(timer) = self.parked_gossip.take()
         {
-            let period = self.spread_period;
-            (&mut self.effects).submit_after(timer, period);
+            let delay = self.spread_delay;
+            (&mut self.effects).submit_after(timer, delay);
         }
         if !std::mem::take(&mut self.effects.is_dirty) {
             return;

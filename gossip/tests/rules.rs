@@ -223,6 +223,47 @@ fn members_beyond_the_maximum_are_not_taken_up() {
 }
 
 #[test]
+fn a_member_is_suspected_to_be_killed_as_soon_as_others_are_asked_to_probe_it() {
+    let timings = Timings::default();
+    let failed_after = |others: u64| {
+        let mut members = membership();
+        let states: Vec<MemberState> =
+            (2..2 + others).map(|n| alive(identity(n, 9, n as u16))).collect();
+        members.apply(Moment(0), &states, false);
+        let mut pinged: Option<(Moment, SocketAddr)> = None;
+        loop {
+            let now = members.next_wake().unwrap();
+            members.handle_due(now);
+            let sent = members.take_sends();
+            let failed = members.take_failed_probes();
+            pinged = pinged.or(sent.first().map(|&(to, _)| (now, to)));
+            let Some(pinged) = pinged else { continue };
+            if let [gone] = failed[..] {
+                assert_eq!(gone.addr, pinged.1);
+                return now.since(pinged.0);
+            }
+            assert!(failed.is_empty(), "said once");
+        }
+    };
+    assert_eq!(failed_after(3), timings.probe_rtt);
+    assert_eq!(failed_after(1), timings.probe_period, "nobody is there to be asked");
+}
+
+#[test]
+fn news_of_a_member_does_not_wait_for_a_round_if_there_was_none_for_a_while() {
+    let mut members = membership();
+    members.apply(Moment(0), &[alive(identity(2, 9, 2))], false);
+    while let Some(next) = members.next_wake().filter(|next| next.0 < SECOND) {
+        members.handle_due(next);
+    }
+    members.take_sends();
+    members.apply(Moment(SECOND), &[alive(identity(3, 9, 3))], true);
+    let soon = Moment(SECOND) + Timings::default().spread_delay;
+    members.handle_due(soon);
+    assert!(members.take_sends().len() >= 2, "told to both");
+}
+
+#[test]
 fn a_node_that_does_not_keep_up_probes_more_slowly_until_it_does() {
     let mut net = Net::default();
     net.start(1, 5, addr(1), &[]);

@@ -27,7 +27,7 @@ const SLOWNESS_MAX: u32 = 8;
 const LEAVE_ROUNDS: u32 = 3;
 
 /// Pause between the first refused connection and the one that confirms it.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often the list of members for the next start is written, if it changed.
 const PEERS_PERIOD: Duration = Duration::from_secs(30);

@@ -25,6 +25,8 @@ pub(super) struct Effects {
     /// Nodes of which an identity came, went or was replaced.
     pub(super) changed: Vec<NodeId>,
     pub(super) renewed: bool,
+    /// Members that did not answer in time: when others are asked to probe them, and when nobody
+    /// has heard of them by the end of the period, which is all there is in a cluster of two.
     pub(super) failed_probes: Vec<Identity>,
     /// This node's, when it last sent something: it grows with each suspicion that it refutes.
     incarnation: u16,
@@ -95,6 +97,12 @@ impl Runtime<Identity> for &mut Effects {
                     sometimes!("suspicion_refuted");
                 }
                 self.incarnation = header.src_incarnation;
+                // The first of several requests says it all.
+                if let foca::Message::PingReq { target, .. } = header.message
+                    && self.failed_probes.last() != Some(&target)
+                {
+                    self.failed_probes.push(target);
+                }
             }
             Notification::DataReceived(_) => {}
         }
