@@ -55,7 +55,7 @@ impl Default for Timings {
             digest_period_many: Duration::from_secs(1),
             reconnect_period: Duration::from_secs(2),
             seed_period: Duration::from_secs(15),
-            join_backoff: (Duration::from_millis(250), Duration::from_secs(15)),
+            join_backoff: (Duration::from_millis(100), Duration::from_secs(15)),
             pull_retry: Duration::from_millis(200),
             leave_round: Duration::from_millis(100),
             stream_deadline: Duration::from_secs(10),

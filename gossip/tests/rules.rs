@@ -15,7 +15,7 @@ use grapevine_gossip::config::Timings;
 use grapevine_gossip::envelope::{Seal, Sender};
 use grapevine_gossip::identity::{Identity, is_epoch_jump, next_epoch};
 use grapevine_gossip::membership::{MEMBERS_MAX, Membership};
-use grapevine_gossip::message::{KIND_SWIM, Liveness, MemberState};
+use grapevine_gossip::message::{KIND_SWIM, Liveness, MemberState, describe};
 use grapevine_protocol::Moment;
 use net::{Net, addr, boot};
 use rand::SeedableRng;
@@ -261,6 +261,34 @@ fn news_of_a_member_does_not_wait_for_a_round_if_there_was_none_for_a_while() {
     let soon = Moment(SECOND) + Timings::default().spread_delay;
     members.handle_due(soon);
     assert!(members.take_sends().len() >= 2, "told to both");
+}
+
+#[test]
+fn a_young_process_compares_ten_times_a_second_and_later_twice() {
+    let mut cluster = alone();
+    answers(&mut cluster, addr(2), &datagram(identity(2, 9, 2), Swim::Ping(1), &[]));
+    let mut digests = [0; 4];
+    for tenth in 0..40 {
+        let now = ClusterTime { at: Moment(tenth * SECOND / 10), wall_ns: 0 };
+        cluster.handle(now, Input::Wake);
+        let outputs: Vec<Output> = std::iter::from_fn(|| cluster.poll()).collect();
+        let is_digest = |output: &&Output| matches!(output, Output::Datagram { bytes, .. } if describe(bytes) == "digest");
+        digests[tenth as usize / 10] += outputs.iter().filter(is_digest).count();
+    }
+    assert!(digests[..2].iter().sum::<usize>() >= 15, "{digests:?}");
+    assert_eq!(digests[3], 2, "{digests:?}");
+}
+
+#[test]
+fn many_that_start_in_one_instant_know_each_other_within_a_second() {
+    let mut net = Net::default();
+    for number in 1..=30 {
+        net.start(u64::from(number), 5, addr(number), &[addr(1), addr(2)]);
+    }
+    net.run(seconds(1));
+    for at in 0..30 {
+        assert_eq!(net.members(at).len(), 30, "{at}");
+    }
 }
 
 #[test]

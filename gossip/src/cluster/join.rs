@@ -174,6 +174,7 @@ impl Cluster {
         self.join.candidates.clear();
         if !self.join.is_synced {
             self.join.pause = self.boot.timings.join_backoff.0;
+            self.grow_young(now);
         }
         if self.boot.seeds > 0 && self.join.resolving == 0 {
             let next = now + self.join.pause;

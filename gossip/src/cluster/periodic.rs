@@ -35,6 +35,14 @@ const PEERS_PERIOD: Duration = Duration::from_secs(30);
 /// The same until there is one.
 const FIRST_PEERS_PERIOD: Duration = Duration::from_secs(2);
 
+/// For this long after it found the cluster, a process compares as often as it spreads rumours:
+/// when many start at once, news of sections overtakes news of whose they are.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Least pause between two comparisons of views by a young process, for each member: 0.2 s among
+/// 200, 1 s among 1000, so that what all of them send by stream grows no faster than the cluster.
+const YOUNG_PAUSE_PER_MEMBER: Duration = Duration::from_millis(1);
+
 /// Most members remembered for the next start.
 const PEERS_MAX: usize = 64;
 
@@ -55,6 +63,8 @@ pub(super) struct Periodic {
     slowness: u32,
     /// It did not keep up since the last tick.
     has_lagged: bool,
+    /// Until when this process compares more often; see [`YOUNG`].
+    young_until: Moment,
     /// When views were last compared by stream.
     pub(super) synced_at: Option<Moment>,
 }
@@ -73,6 +83,7 @@ impl Periodic {
             leave: None,
             slowness: 0,
             has_lagged: false,
+            young_until: now + YOUNG,
             synced_at: None,
         }
     }
@@ -194,12 +205,34 @@ impl Cluster {
 
     /// Another member's view differs: compare everything, but not too often.
     pub(super) fn views_differ(&mut self, now: Moment, peer: Identity) {
-        let pause = self.boot.timings.reconnect_period;
+        let pause = self.views_pause(now);
         let due = self.periodic.synced_at.is_none_or(|at| now.since(at) >= pause);
         if due && !self.membership.has_left() {
             self.periodic.synced_at = Some(now);
             self.open_exchange(now, peer.addr, Purpose::Sync);
         }
+    }
+
+    /// This process has just found the cluster.
+    pub(super) fn grow_young(&mut self, now: Moment) {
+        let period = self.boot.timings.spread_period;
+        self.periodic.young_until = now + YOUNG;
+        self.periodic.next_digest = self.periodic.next_digest.min(now + period);
+    }
+
+    fn is_young(&self, now: Moment) -> bool {
+        now < self.periodic.young_until
+    }
+
+    /// Least pause between two comparisons of views that this node begins.
+    fn views_pause(&self, now: Moment) -> Duration {
+        let usual = self.boot.timings.reconnect_period;
+        if !self.is_young(now) {
+            return usual;
+        }
+        let members = u32::try_from(self.membership.active().len()).unwrap_or(u32::MAX);
+        let pause = YOUNG_PAUSE_PER_MEMBER.saturating_mul(members);
+        pause.max(2 * self.boot.timings.spread_period).min(usual)
     }
 
     fn remember_peers(&mut self) {
@@ -220,7 +253,8 @@ impl Cluster {
         }
         let few = self.membership.active().len() < DIGEST_NODES_FEW;
         let timings = &self.boot.timings;
-        let period = if few { timings.digest_period } else { timings.digest_period_many };
+        let usual = if few { timings.digest_period } else { timings.digest_period_many };
+        let period = if self.is_young(now) { usual.min(timings.spread_period) } else { usual };
         // X11, class "a period that grew".
         self.periodic.next_digest = now + if mutant!(X11) { 2 * period } else { period };
         // N03, class "done once, done for ever".
