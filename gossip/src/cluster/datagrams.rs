@@ -31,7 +31,7 @@ impl Cluster {
         }
         self.datagrams_in += 1;
         // X12, class "trusts what it reads".
-        if mutant!(X12) && bytes[HEADER_BYTES] == KIND_SWIM {
+        if mutant!(X12) && bytes[HEADER_BYTES] == KIND_MESSAGE {
             self.datagrams_in += 0;
         }
         if bytes.len() > DATAGRAM_BYTES_MAX {
