@@ -11,7 +11,7 @@ use super::source::Source;
 use super::{Ending, Refusal, Verdict, terminal};
 use crate::case::{COMMIT, Case, Exactness};
 use crate::execute::execute;
-use crate::plan::{Delay, Link, Plan};
+use crate::plan::{Link, Plan};
 use crate::swarm::{Item, Order, Swarm};
 
 /// The scenario with every kind of fault.
@@ -65,11 +65,12 @@ pub(super) fn run(args: &SelftestArgs) -> Ending {
     Ok(worst)
 }
 
-/// A network in which everything takes an hour: the nodes never find each other, and a simulator
-/// that does not notice notices nothing.
+/// A good network, and nobody is told an address: the nodes never find each other, and a simulator
+/// that does not notice notices nothing. The network is good because rules excuse a bad one.
 fn canary(source: &Source) -> Result<String, (Verdict, String)> {
     let mut plan = Plan { faults: Vec::new(), strangers: Vec::new(), ..source.plan(0) };
-    plan.link = Link { delay: Delay::Const(Duration::from_secs(3_600)), ..Link::LAN };
+    plan.link = Link::LAN;
+    plan.seeds.clear();
     plan.link_rules.clear();
     plan.broker = None;
     plan.core = None;
