@@ -42,6 +42,9 @@ use streams::Streams;
 pub use crate::registrar::Now as ClusterTime;
 pub use sizes::Sizes;
 
+/// Places for outputs that are kept while there are none: a join fills thousands, once.
+const OUTPUTS_KEPT: usize = 64;
+
 /// What the core is told once.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -240,7 +243,11 @@ impl Cluster {
 
     /// Something to be done; call until `None`.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+            self.outputs = VecDeque::new();
+        }
+        next
     }
 
     /// When [`Input::Wake`] is due.

@@ -267,7 +267,8 @@ impl Cluster {
         if self.periodic.digest_order.is_empty() {
             let everyone = self.membership.active().len();
             let order = self.some_members(everyone);
-            self.periodic.digest_order = order.into_iter().map(|id| id.node).collect();
+            // Not from `into_iter`: that would keep the memory of the identities.
+            self.periodic.digest_order = order.iter().map(|id| id.node).collect();
         }
         while let Some(node) = self.periodic.digest_order.pop() {
             if let Some(peer) = self.membership.active().get(&node).copied() {
