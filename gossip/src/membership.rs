@@ -188,6 +188,11 @@ impl Membership {
                 tracing::debug!(%error, "failure detector timer");
             }
         }
+        while let Some(timer) = self.effects.next_burial() {
+            if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
+                tracing::debug!(%error, "failure detector timer");
+            }
+        }
         self.settle();
     }
 
@@ -295,7 +300,7 @@ impl Membership {
                 tracing::debug!(%error, "leave");
             }
             self.has_left = true;
-            self.effects.timers.clear();
+            self.effects.clear_timers();
         }
     }
 
@@ -389,7 +394,7 @@ impl Membership {
 
     /// When the next timer is due.
     pub fn next_wake(&self) -> Option<Moment> {
-        self.effects.timers.first_key_value().map(|(key, _)| key.0)
+        self.effects.next_wake()
     }
 
     /// The process did not run for `stall`: time that nobody could use does not count.

@@ -379,3 +379,19 @@ fn at_most_64_members_are_remembered_for_the_next_start_and_not_all_the_time() {
     let pauses = written.windows(2).map(|two| two[1].0 - two[0].0);
     assert!(pauses.min().is_none_or(|pause| pause >= 29 * SECOND), "{written:?}");
 }
+
+#[test]
+fn a_member_that_is_down_is_forgotten_after_a_day() {
+    let mut members = membership();
+    let at = |seconds: u64| Moment(seconds * SECOND);
+    members.apply(at(1), &[alive(identity(2, 9, 2)), alive(identity(3, 9, 3))], false);
+    members.declare_down(at(2), identity(2, 9, 2));
+    members.declare_down(at(5), identity(3, 9, 3));
+    let day = 24 * 3600;
+    members.handle_due(at(day + 1));
+    assert_eq!(members.known_count(), 2);
+    members.handle_due(at(day + 3));
+    assert_eq!(members.down(), [identity(3, 9, 3)]);
+    members.handle_due(at(day + 5));
+    assert_eq!((members.known_count(), members.down()), (0, vec![]));
+}

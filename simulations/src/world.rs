@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use grapevine_gossip::NodeId;
 use grapevine_gossip::cluster::{Cluster, ConnId, Input};
-use grapevine_gossip::mutant;
 use grapevine_gossip::coverage::watch;
+use grapevine_gossip::mutant;
 use grapevine_protocol::Moment;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;

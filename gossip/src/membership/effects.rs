@@ -1,6 +1,6 @@
 //! What foca wants done: packets, timers, and what it has to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub(super) struct Effects {
     /// By deadline, then foca's own order for timers due together, then age.
     pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
     timer_count: u64,
+    /// When to forget members that are down, by deadline: a day after their deaths, in order. In a
+    /// partition they are half of the cluster, and a timer each would be most of what is held.
+    burials: VecDeque<(Moment, Identity)>,
     /// Something about this node or others changed.
     pub(super) is_dirty: bool,
     /// Nodes of which an identity came, went or was replaced.
@@ -42,6 +45,29 @@ impl Effects {
         let timers = std::mem::take(&mut self.timers);
         let moved = timers.into_iter().map(|((at, order, n), timer)| ((at + by, order, n), timer));
         self.timers = moved.collect();
+        for (at, _) in &mut self.burials {
+            *at = *at + by;
+        }
+    }
+
+    /// A member that has been down for so long that it is due to be forgotten.
+    pub(super) fn next_burial(&mut self) -> Option<Timer<Identity>> {
+        let now = self.now;
+        let (_, identity) = self.burials.pop_front_if(|&mut (at, _)| at <= now)?;
+        Some(Timer::RemoveDown(identity))
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_wake(&self) -> Option<Moment> {
+        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let burial = self.burials.front().map(|&(at, _)| at);
+        timer.into_iter().chain(burial).min()
+    }
+
+    /// Nothing happens by itself any more.
+    pub(super) fn clear_timers(&mut self) {
+        self.timers.clear();
+        self.burials.clear();
     }
 
     /// Of what was sent after the first `kept` packets, what goes `to` there has at most
@@ -113,6 +139,9 @@ impl Runtime<Identity> for &mut Effects {
     }
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        if let Timer::RemoveDown(identity) = event {
+            return self.burials.push_back((self.now + after, identity));
+        }
         let order = match event {
             Timer::SendIndirectProbe { .. } => 0,
             Timer::ProbeRandomMember(_) => 1,
