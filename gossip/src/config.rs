@@ -11,7 +11,8 @@ pub struct Timings {
     /// How long a probed member has before others are asked to probe it.
     pub probe_rtt: Duration,
     /// How long a suspected member has to object. Before it are the wait for a first probe (2 s in
-    /// 99 of 100 cases) and the probe itself, after it the news: 6.5 s in all, 7 s in large clusters.
+    /// 99 of 100 cases) and the probe itself, after it the news: 6.5 s in all, 7 s in large
+    /// clusters.
     pub suspicion: Duration,
     /// Rumours and changes are sent to a few members in each.
     pub spread_period: Duration,

@@ -222,8 +222,8 @@ pub enum Frame {
     End,
 }
 
-/// The packet of the failure detector in the body of a datagram of `sender`, whole; `None`: the body
-/// is something else, or malformed.
+/// The packet of the failure detector in the body of a datagram of `sender`, whole; `None`: the
+/// body is something else, or malformed.
 pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {
     match body {
         [KIND_SWIM, swim @ ..] => Some(Cow::Borrowed(swim)),

@@ -271,9 +271,13 @@ fn a_young_process_compares_ten_times_a_second_and_later_twice() {
     for tenth in 0..40 {
         let now = ClusterTime { at: Moment(tenth * SECOND / 10), wall_ns: 0 };
         cluster.handle(now, Input::Wake);
-        let outputs: Vec<Output> = std::iter::from_fn(|| cluster.poll()).collect();
-        let is_digest = |output: &&Output| matches!(output, Output::Datagram { bytes, .. } if describe(bytes) == "digest");
-        digests[tenth as usize / 10] += outputs.iter().filter(is_digest).count();
+        let mut sent = 0;
+        while let Some(output) = cluster.poll() {
+            if let Output::Datagram { bytes, .. } = output {
+                sent += usize::from(describe(&bytes) == "digest");
+            }
+        }
+        digests[tenth as usize / 10] += sent;
     }
     assert!(digests[..2].iter().sum::<usize>() >= 15, "{digests:?}");
     assert_eq!(digests[3], 2, "{digests:?}");

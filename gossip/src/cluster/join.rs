@@ -189,8 +189,8 @@ impl Cluster {
         }
     }
 
-    /// Whoever was asked to compare prefers another life of this node, which has `epoch`. On joining
-    /// that is a disk that was lost; later it is somebody who was not there before.
+    /// Whoever was asked to compare prefers another life of this node, which has `epoch`. On
+    /// joining that is a disk that was lost; later it is somebody who was not there before.
     pub(super) fn epoch_taken(&mut self, now: Moment, epoch: u64) {
         if !self.join.is_synced {
             self.take_greater_epoch(epoch);
