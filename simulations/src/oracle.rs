@@ -160,6 +160,7 @@ impl Oracle {
         now: Moment,
         stats: &mut Stats,
     ) -> Result<(), Violation> {
+        self.sections.finish(nodes)?;
         self.views.finish(nodes, now, stats)
     }
 }

@@ -17,8 +17,6 @@ pub struct Sizes {
     pub left: usize,
     /// Wishes not yet fulfilled.
     pub wishes: usize,
-    /// Topics in the index that no section has: always 0.
-    pub unowned_topics: usize,
     /// Keys of owners that are down.
     pub detached_keys: usize,
     /// Streams opened by this node.
@@ -54,7 +52,6 @@ impl Cluster {
             members: self.membership.known_count(),
             left: self.membership.left().len(),
             wishes: self.catalogue.wishes_ref().len(),
-            unowned_topics: self.catalogue.unowned_topics(),
             detached_keys: detached.map(|(_, replica)| replica.section.len()).sum(),
             outbound,
             inbound,

@@ -68,7 +68,9 @@ pub(super) fn run(args: &BenchArgs) -> Ending {
         let what = "runs/s: 100 nodes, 60 s, a partition";
         let plan = |seed| {
             let s = Duration::from_secs;
-            Plan { end: s(60), ..partition(100, seed, s(20)) }
+            let mut plan = Plan { end: s(60), ..partition(100, seed, s(20)) };
+            plan.workload.initial = 1;
+            plan
         };
         readings.push(rate((Item::Hundred, what, Some(10.0)), args.time, jobs, &plan));
     }

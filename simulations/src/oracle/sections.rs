@@ -303,6 +303,17 @@ impl Sections {
         }
     }
 
+    /// The run is over: the index of topics holds no name that nobody has.
+    pub(super) fn finish(&self, nodes: &[NodeView<'_>]) -> Result<(), Violation> {
+        for (node, view) in nodes.iter().enumerate() {
+            let unowned = view.cluster.map_or(0, |cluster| cluster.catalogue().unowned_topics());
+            if unowned > 0 {
+                return Err(bounds::unowned(unowned).at(node));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn look(&mut self, nodes: &[NodeView<'_>]) -> Result<(), Violation> {
         // To count what a node holds takes as long as there are nodes: of many, some each time.
         let every = 1 + nodes.len() / SIZED_AT_ONCE;

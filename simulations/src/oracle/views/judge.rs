@@ -143,7 +143,10 @@ impl Views {
         let from = healed_at.max(self.lives_changed_at).max(self.weather.fast_at());
         let age = now.since(from);
         let links = if self.weather.has_good_links() { 1 } else { 3 };
-        if self.lookups_agreed.is_some() || age <= self.bounds.agreement * links {
+        if self.lookups_agreed.is_some()
+            || age <= self.bounds.agreement * links
+            || self.traffic.is_any_spent(now)
+        {
             return Ok(());
         }
         // Members that agree now may have disagreed until a moment ago.
@@ -188,7 +191,7 @@ impl Views {
             return Ok(());
         }
         let least = self.bounds.content.min(self.bounds.join).min(self.bounds.ghost);
-        if now.since(steady_since) <= least {
+        if now.since(steady_since) <= least || self.traffic.is_any_spent(now) {
             return Ok(());
         }
         for at in (0..nodes.len()).filter(|&at| self.table.is_judged(at)) {

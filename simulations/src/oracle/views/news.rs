@@ -90,6 +90,7 @@ impl Views {
         let owner = &self.table.owners[owner];
         let is_alive = owner.standing == Standing::Member && owner.epoch() == id.epoch;
         is_alive
+            && !self.traffic.is_any_spent(now)
             && self.table.is_judged(node)
             && self.weather.has_good_links()
             && !self.weather.is_core_healed()

@@ -23,6 +23,10 @@ const RENEWALS_MAX: usize = 6;
 /// Less than a minute of any node's own time, however fast its clock runs.
 const RENEWALS_PERIOD: Duration = Duration::from_secs(45);
 
+/// After its last renewal a node may have to wait for a minute of its own clock, which may be slow,
+/// and then some seconds until all know.
+const SPENT_FOR: Duration = Duration::from_secs(90);
+
 /// Datagrams of one node in a second that do not come from its rounds of rumours: probes and their
 /// answers, digests, pulls and what they bring.
 const DATAGRAMS_BASE_MAX: u32 = 400;
@@ -111,12 +115,22 @@ impl Traffic {
         }
         self.renewals += u64::from(me.renew - renew);
         meter.renewals.extend((renew..me.renew).map(|_| now));
-        meter.renewals.retain(|&at| now.since(at) < RENEWALS_PERIOD);
-        if meter.renewals.len() > RENEWALS_MAX {
-            let what = format!("renewals={} in={RENEWALS_PERIOD:?}", meter.renewals.len());
+        meter.renewals.retain(|&at| now.since(at) < SPENT_FOR);
+        let recent = meter.renewals.iter().filter(|&&at| now.since(at) < RENEWALS_PERIOD).count();
+        if recent > RENEWALS_MAX {
+            let what = format!("renewals={recent} in={RENEWALS_PERIOD:?}");
             return Err(violation("L4", "too-many-renewals", node, what));
         }
         Ok(())
+    }
+
+    /// A node has renewed its identity as often as it may, and stays out until it may again. It also
+    /// takes others for dead who do not answer it.
+    pub(super) fn is_any_spent(&self, now: Moment) -> bool {
+        self.meters.iter().any(|meter| {
+            let recent = meter.renewals.iter().filter(|&&at| now.since(at) < SPENT_FOR);
+            recent.count() >= RENEWALS_MAX
+        })
     }
 
     /// A frame is written.
