@@ -235,7 +235,7 @@ impl Membership {
             })
             .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
             .filter(|m| {
-                let is_new = !known.binary_search(&m.id().addr).is_ok();
+                let is_new = known.binary_search(&m.id().addr).is_err();
                 let fits = !is_new || room > 0;
                 room -= usize::from(is_new && fits);
                 fits
