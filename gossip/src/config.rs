@@ -47,7 +47,7 @@ pub const DIGEST_NODES_FEW: usize = 200;
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(440),
+            probe_period: Duration::from_millis(420),
             probe_rtt: Duration::from_millis(200),
             suspicion: Duration::from_millis(3500),
             spread_period: Duration::from_millis(100),
