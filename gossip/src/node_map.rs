@@ -127,7 +127,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map_in_order_of_node(steps in prop::collection::vec((0..20_u64, 0..4_u8), 0..200)) {
+        fn it_is_a_map_in_order_of_node(
+            steps in prop::collection::vec((0..20_u64, 0..4_u8), 0..200),
+        ) {
             let mut map = NodeMap::default();
             let mut model = BTreeMap::new();
             for (value, (node, step)) in (0_u32..).zip(steps) {

@@ -4,6 +4,8 @@
 //! bad it is when on is drawn on a logarithmic scale. Each fault is keyed by its class and number:
 //! without one the others stay as they are.
 
+mod usual;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -14,6 +16,8 @@ use crate::scenario::drawn::{Dice, Drawn, rounded};
 use crate::scenario::expand::{self, Ground};
 use crate::scenario::file::Chaos;
 use crate::scenario::nodes::{Nodes, Roster};
+
+use usual::{FAULT_PAUSE_S, FAULTS_MAX, GROUPS, GROUPS_PER_CLASS, LASTS_MAX_S, LASTS_MIN_S, USUAL};
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,30 +92,6 @@ pub(crate) enum ChaosClass {
     /// In the end only some nodes are mended and must agree among themselves.
     Core,
 }
-
-/// What may go wrong if a file does not say: all but copied disks, which the cluster answers by
-/// stopping a node for good, and a mended core.
-const USUAL: [ChaosClass; 32] = {
-    use ChaosClass::*;
-    [
-        Partition, Oneway, Shapes, Flap, Swizzle, Loss, BurstLoss, Delay, Dup, Reorder, Corrupt,
-        Truncate, Rate, Mtu, Link, Pause, SlowCpu, Crash, PowerLoss, DiskLoss, Rollback, Move,
-        Leave, Clock, Disk, Wire, Junk, Burst, Tombstone, Foreign, Knobs, Buggify,
-    ]
-};
-
-/// Groups of faults drawn by luck begin at this number, so that they are none of the file's.
-const GROUPS: u32 = 1_000;
-/// Group numbers per class.
-const GROUPS_PER_CLASS: u32 = 100;
-/// Faults of one class in a run are at most so many.
-const FAULTS_MAX: f64 = 8.0;
-/// One fault of a class in this time at the highest intensity.
-const FAULT_PAUSE_S: f64 = 8.0;
-/// Faults last from this long ...
-const LASTS_MIN_S: f64 = 0.3;
-/// ... to this long at the highest intensity.
-const LASTS_MAX_S: f64 = 20.0;
 
 /// What luck adds.
 #[derive(Debug, Default)]

@@ -69,7 +69,13 @@ macro_rules! link_table {
 
         impl $name {
             /// The link it describes.
-            pub(crate) fn draw(&self, from: &plan::Link, dice: Dice, at: &str, ids: &[u64]) -> plan::Link {
+            pub(crate) fn draw(
+                &self,
+                from: &plan::Link,
+                dice: Dice,
+                at: &str,
+                ids: &[u64],
+            ) -> plan::Link {
                 let base = match self.base {
                     None | Some(Base::Net) => from.clone(),
                     Some(Base::Lan) => plan::Link::LAN,
@@ -78,7 +84,8 @@ macro_rules! link_table {
                 let number = |field: &Option<Drawn<f64>>, name: &str, base: f64| {
                     field.as_ref().map_or(base, |d| d.draw(dice, &format!("{at}.{name}"), ids))
                 };
-                let count = |field: &Option<OrNone<Drawn<u64>>>, name: &str, base: Option<u64>| match field {
+                type Count = Option<OrNone<Drawn<u64>>>;
+                let count = |field: &Count, name: &str, base: Option<u64>| match field {
                     None => base,
                     Some(OrNone::None) => None,
                     Some(OrNone::Some(d)) => Some(d.draw(dice, &format!("{at}.{name}"), ids)),
@@ -102,7 +109,8 @@ macro_rules! link_table {
                     queue: self.queue.as_ref().map_or(base.queue, |d| {
                         d.draw(dice, &format!("{at}.queue"), ids) as usize
                     }),
-                    mtu: count(&self.mtu, "mtu", base.mtu.map(|mtu| mtu as u64)).map(|mtu| mtu as usize),
+                    mtu: count(&self.mtu, "mtu", base.mtu.map(|mtu| mtu as u64))
+                        .map(|mtu| mtu as usize),
                     nat: self.nat.unwrap_or(base.nat),
                 }
             }

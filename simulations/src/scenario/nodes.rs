@@ -154,7 +154,10 @@ impl<'de> Visitor<'de> for NodesVisitor {
     type Value = Nodes;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nodes: a number, a list, a region, \"all\", \"any\", \"any(2)\", \"random\" or \"10%\"")
+        f.write_str(
+            "nodes: a number, a list, a region, \"all\", \"any\", \"any(2)\", \"random\" or \
+             \"10%\"",
+        )
     }
 
     fn visit_i64<E: de::Error>(self, node: i64) -> Result<Nodes, E> {

@@ -41,7 +41,7 @@ pub(crate) struct Shape {
     /// So many groups of about equal size, drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<Drawn<u64>>,
-    /// With `split` or `groups`: it heals one group at a time, with this pause, after `for` is over.
+    /// With `split` or `groups`: it heals one group at a time, with this pause, after `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged: Option<Drawn<Duration>>,
     /// So many nodes, drawn, against the rest.

@@ -198,7 +198,10 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(plan: &Plan, index: usize) -> Self {
         let remembers = plan.faults.iter().any(|timed| {
-            matches!(timed.fault, Fault::Crash { disk: DiskFate::Old(_), node, .. } if node == index)
+            let Fault::Crash { disk: DiskFate::Old(_), node, .. } = timed.fault else {
+                return false;
+            };
+            node == index
         });
         Self {
             id: NodeId::default(),

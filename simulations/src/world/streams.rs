@@ -191,8 +191,8 @@ impl World<'_> {
 
     /// The process behind many streams ended. `is_dark`: its kernel too, so nobody is told.
     ///
-    /// Of what a process had written when it was killed, its kernel sends the rest, unless there was
-    /// something that it had not read: then the kernel resets the stream and sends nothing more
+    /// Of what a process had written when it was killed, its kernel sends the rest, unless there
+    /// was something that it had not read: then the kernel resets the stream and sends nothing more
     /// (RFC 1122, 4.2.2.13). Without power nothing more is sent either.
     pub(super) fn end_streams(&mut self, node: usize, is_dark: bool, how: End) {
         let conns: Vec<ConnId> = self.nodes[node].conns.keys().copied().collect();

@@ -63,8 +63,8 @@ pub(super) const OLDER: Rule = Rule {
 pub(super) const UNLIKE: Rule = Rule {
     id: "S7",
     name: "unlike-owner",
-    meaning: "A copy of the epoch and version that its owner has now has the same live keys. If not \
-        digests say that all is well, so nothing will repair the difference.",
+    meaning: "A copy of the epoch and version that its owner has now has the same live keys. If \
+        not digests say that all is well, so nothing will repair the difference.",
     source: SCUTTLEBUTT,
 };
 
@@ -81,9 +81,9 @@ pub(super) const EPOCH: Rule = Rule {
     id: "S9",
     name: "epoch-used-twice",
     meaning: "No two lives of a process write under one node id and epoch, no packet carries an \
-        epoch that is not on the disk yet, and a node that found its id in use elsewhere is silent. \
-        Otherwise two histories have the same versions, and copies mix them. Nothing on a node can \
-        prevent it if its disk is put back, copied, or lies about fsync; then it counts how soon \
+        epoch that is not on the disk yet, and a node that found its id in use elsewhere is \
+        silent. Otherwise two histories have the same versions, and copies mix them. Nothing on a \
+        node can prevent it if its disk is put back, copied, or lies about fsync; then it counts how soon \
         it is found out.",
     source: "quickwit-oss/chitchat issue #94; gossip/src/identity.rs",
 };
@@ -111,9 +111,9 @@ pub(super) const ROWS: Rule = Rule {
 pub(super) const BOUNDS: Rule = Rule {
     id: "B2",
     name: "too-many",
-    meaning: "Everything that a node holds about others has a bound, and what is held once for each \
-        owner is at most as many as there ever were owners. More means that something is never \
-        forgotten, and that the node's memory grows with time.",
+    meaning: "Everything that a node holds about others has a bound, and what is held once for \
+        each owner is at most as many as there ever were owners. More means that something is \
+        never forgotten, and that the node's memory grows with time.",
     source: "gossip/src/cluster/sizes.rs",
 };
 

@@ -124,8 +124,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// A node has renewed its identity as often as it may, and stays out until it may again. It also
-    /// takes others for dead who do not answer it.
+    /// A node has renewed its identity as often as it may, and stays out until it may again. It
+    /// also takes others for dead who do not answer it.
     pub(super) fn is_any_spent(&self, now: Moment) -> bool {
         self.meters.iter().any(|meter| {
             let recent = meter.renewals.iter().filter(|&&at| now.since(at) < SPENT_FOR);
