@@ -320,7 +320,8 @@ mod tests {
             assert_eq!(rows.len(), 1, "{what}");
             let times = rows[0].simulated;
             assert!(times.count >= 3, "{what}: {times:?}");
-            assert!(times.p10 > 0.001 && times.p90 < 12.0, "{what}: {times:?}");
+            // Nothing is faster than one datagram.
+            assert!(times.p10 > 49e-6 && times.p90 < 12.0, "{what}: {times:?}");
         }
         assert!(compare(&measured("an earthquake", vec![1.0]), 3).is_empty());
     }
