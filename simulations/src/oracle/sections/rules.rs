@@ -82,9 +82,9 @@ pub(super) const EPOCH: Rule = Rule {
     name: "epoch-used-twice",
     meaning: "No two lives of a process write under one node id and epoch, no packet carries an \
         epoch that is not on the disk yet, and a node that found its id in use elsewhere is \
-        silent. Otherwise two histories have the same versions, and copies mix them. Nothing on a \
-        node can prevent it if its disk is put back, copied, or lies about fsync; then it counts how soon \
-        it is found out.",
+        silent. Otherwise two histories have the same versions, and copies mix them. Nothing \
+        on a node can prevent it if its disk is put back, copied, or lies about fsync; then it \
+        counts how soon it is found out.",
     source: "quickwit-oss/chitchat issue #94; gossip/src/identity.rs",
 };
 
