@@ -31,8 +31,8 @@ impl Cluster {
         }
         self.datagrams_in += 1;
         // X12, class "trusts what it reads".
-        if mutant!(X12) && bytes[HEADER_BYTES] == KIND_MESSAGE {
-            self.datagrams_in += 0;
+        if mutant!(X12) {
+            let _kind = bytes[HEADER_BYTES];
         }
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return self.count("dropped_too_large");
