@@ -27,7 +27,7 @@ const STEP: u64 = 50_000_000;
 /// The member's identity.
 pub fn peer() -> Identity {
     let addr = SocketAddr::from(([10, 0, 0, 1], 4162));
-    Identity { addr, node: PEER, epoch: PEER_EPOCH, renew: 0 }
+    Identity { addr: addr.into(), node: PEER, epoch: PEER_EPOCH, renew: 0 }
 }
 
 /// Puts a body into an envelope of the member's.

@@ -257,6 +257,10 @@ impl Shared {
 
     fn gossips_beyond_loopback(&self) -> bool {
         let cluster = self.cluster.lock();
-        cluster.membership().active().values().any(|member| !member.addr.ip().is_loopback())
+        cluster
+            .membership()
+            .active()
+            .values()
+            .any(|member| !member.addr.socket().ip().is_loopback())
     }
 }

@@ -197,7 +197,7 @@ impl Cluster {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(boot.seed);
         let swim_rng = Xoshiro256PlusPlus::seed_from_u64(rng.random());
         let seal = Seal::none(&boot.cluster_name);
-        let me = Identity { addr: boot.addr, node: boot.node, epoch: boot.epoch, renew: 0 };
+        let me = Identity { addr: boot.addr.into(), node: boot.node, epoch: boot.epoch, renew: 0 };
         let mut catalogue = Catalogue::new(boot.node, boot.epoch, &boot.timings);
         catalogue.set_tombstone_lifetime(boot.tombstone_lifetime);
         let mut cluster = Self {

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_packet_is_recognised_without_decoding_it() {
         let of = |addr: &str, node, renew| Identity {
-            addr: addr.parse().unwrap(),
+            addr: addr.parse::<std::net::SocketAddr>().unwrap().into(),
             node: NodeId(node),
             epoch: 1_700_000_000_000,
             renew,

@@ -156,7 +156,7 @@ impl Membership {
             let (src, me) = (header.src, self.me());
             let saved = |id: Identity| encode(&(id.node, id.epoch)).len();
             let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
-            self.effects.curb(sent_before, src.addr, bytes_max);
+            self.effects.curb(sent_before, src.addr.socket(), bytes_max);
         }
         self.settle();
         match result {

@@ -31,7 +31,7 @@ const SECOND: u64 = 1_000_000_000;
 const PEER: NodeId = NodeId(7);
 
 fn identity(node: NodeId, port: u16) -> Identity {
-    Identity { addr: addr(port), node, epoch: 300, renew: 0 }
+    Identity { addr: addr(port).into(), node, epoch: 300, renew: 0 }
 }
 
 fn sealed(sender: NodeId, body: &[u8]) -> Vec<u8> {
@@ -139,7 +139,7 @@ fn ways() -> [(&'static str, Tell); 4] {
         for &state in news {
             SwimCodec.encode_member(&Member::new(me, u16::MAX, state), &mut bytes).unwrap();
         }
-        let _ = membership.handle_swim(now, src.addr, &bytes);
+        let _ = membership.handle_swim(now, src.addr.socket(), &bytes);
     }
     [
         ("to its face", |membership, now| packet(membership, now, Swim::TurnUndead, &[])),
@@ -159,7 +159,7 @@ fn ways() -> [(&'static str, Tell); 4] {
 fn an_identity_is_renewed_six_times_a_minute_whoever_says_that_it_is_down_and_how() {
     for (way, tell) in ways() {
         let rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let me = Identity { addr: addr(1), node: NodeId(1), epoch: 5, renew: 0 };
+        let me = Identity { addr: addr(1).into(), node: NodeId(1), epoch: 5, renew: 0 };
         let mut membership = Membership::new(me, &Timings::default(), 7, rng);
         let alive =
             MemberState { identity: identity(PEER, 7), incarnation: 0, liveness: Liveness::Alive };

@@ -28,7 +28,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn identity(node: u64, epoch: u64, port: u16) -> Identity {
-    Identity { addr: addr(port), node: NodeId(node), epoch, renew: 0 }
+    Identity { addr: addr(port).into(), node: NodeId(node), epoch, renew: 0 }
 }
 
 fn alive(identity: Identity) -> MemberState {
@@ -202,7 +202,12 @@ fn members_beyond_the_maximum_are_not_taken_up() {
         .map(|number| {
             let ip = u32::try_from(0x0a01_0000 + number).unwrap();
             let addr = SocketAddr::from((std::net::Ipv4Addr::from(ip), 4162));
-            alive(Identity { addr, node: NodeId(100 + number as u64), epoch: 9, renew: 0 })
+            alive(Identity {
+                addr: addr.into(),
+                node: NodeId(100 + number as u64),
+                epoch: 9,
+                renew: 0,
+            })
         })
         .collect();
     membership.apply(now, &many, false);
@@ -210,11 +215,11 @@ fn members_beyond_the_maximum_are_not_taken_up() {
     let member = many[0].identity;
     let news = swim(member, Swim::Gossip, &[identity(2, 9, 2)]);
     let full = Err("dropped_members_full");
-    assert_eq!(membership.handle_swim(now, member.addr, &news), full);
+    assert_eq!(membership.handle_swim(now, member.addr.socket(), &news), full);
     let stranger = swim(identity(2, 9, 2), Swim::Ping(1), &[]);
     assert_eq!(membership.handle_swim(now, addr(2), &stranger), full);
     let known = swim(member, Swim::Gossip, &[many[1].identity]);
-    assert_eq!(membership.handle_swim(now, member.addr, &known), Ok(()));
+    assert_eq!(membership.handle_swim(now, member.addr.socket(), &known), Ok(()));
     // Who is known still gets through: a new epoch is not a new member.
     let newer = Identity { epoch: 10, ..many[1].identity };
     membership.apply(now, &[alive(newer)], false);
@@ -239,7 +244,7 @@ fn a_member_is_suspected_to_be_killed_as_soon_as_others_are_asked_to_probe_it() 
             pinged = pinged.or(sent.first().map(|&(to, _)| (now, to)));
             let Some(pinged) = pinged else { continue };
             if let [gone] = failed[..] {
-                assert_eq!(gone.addr, pinged.1);
+                assert_eq!(gone.addr.socket(), pinged.1);
                 return now.since(pinged.0);
             }
             assert!(failed.is_empty(), "said once");
@@ -331,7 +336,7 @@ fn a_node_that_comes_back_with_an_older_disk_is_let_in_with_a_greater_epoch() {
         let epoch = net.nodes[again].cluster.membership().me().epoch;
         assert_eq!(net.nodes[again].persisted.last(), Some(&epoch), "durable before it is shown");
         let known = net.nodes[0].cluster.membership().active()[&NodeId(2)];
-        assert_eq!((known.epoch, known.addr), (epoch, addr(port)));
+        assert_eq!((known.epoch, known.addr.socket()), (epoch, addr(port)));
         assert!(epoch > 1_000);
         old = again;
     }

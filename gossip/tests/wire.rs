@@ -25,7 +25,7 @@ use proptest::prelude::*;
 
 fn identity() -> Identity {
     let addr = SocketAddr::from(([10, 0, 0, 1], 4162));
-    Identity { addr, node: NodeId(7), epoch: 300, renew: 2 }
+    Identity { addr: addr.into(), node: NodeId(7), epoch: 300, renew: 2 }
 }
 
 fn delta() -> OwnedDelta {
@@ -93,7 +93,8 @@ fn the_bytes_of_frames_do_not_change_by_accident() {
 /// Each kind of packet of the failure detector, with one member in it.
 fn packets() -> Vec<Vec<u8>> {
     let (src, target) = (identity(), Identity { renew: 0, ..identity() });
-    let dst = Identity { addr: SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 4162)), ..src };
+    let dst =
+        Identity { addr: SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 4162)).into(), ..src };
     let number = 3;
     let messages = [
         Swim::Ping(number),

@@ -170,7 +170,7 @@ impl Handle {
         let me = membership.me();
         let members = membership.states().into_iter().map(|member| MemberStats {
             node: member.identity.node,
-            address: member.identity.addr,
+            address: member.identity.addr.socket(),
             state: match member.liveness {
                 Liveness::Alive => "alive",
                 Liveness::Suspect => "suspect",

@@ -78,7 +78,7 @@ impl Cluster {
                     // N16, class "reflector"; the other half is in `handle_swim`.
                     None if mutant!(N16) => {
                         let Sender { node, epoch, .. } = sender;
-                        let stranger = Identity { addr: from, node, epoch, renew: 0 };
+                        let stranger = Identity { addr: from.into(), node, epoch, renew: 0 };
                         self.handle_message(now, stranger, message);
                     }
                     Some(_) | None => {
@@ -123,9 +123,9 @@ impl Cluster {
             }
             Message::Pull(asks) => {
                 let wanted: Vec<_> = asks.iter().map(|a| (a.owner, a.epoch, a.have)).collect();
-                self.offer(now, peer.addr, &wanted);
+                self.offer(now, peer.addr.socket(), &wanted);
                 if buggify!("pull_answered_twice", self.boot.seed, now.0) {
-                    self.offer(now, peer.addr, &wanted);
+                    self.offer(now, peer.addr.socket(), &wanted);
                 }
             }
             Message::Digest { view, buckets } => self.compare_digest(now, peer, view, &buckets),
@@ -328,7 +328,7 @@ impl Cluster {
             });
             newer.extend(unmentioned.take(HEADS_MAX).map(|(owner, ..)| (owner, 0, 0)));
         }
-        self.offer(now, peer.addr, &newer);
+        self.offer(now, peer.addr.socket(), &newer);
     }
 
     fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u32]) {
@@ -361,7 +361,7 @@ impl Cluster {
             .map(|(owner, epoch, ver)| Head { owner, epoch, ver, by_stream: false })
             .collect();
         let bucket_count = u16::try_from(count).unwrap_or(0);
-        self.send(peer.addr, &Message::Heads { heads, bucket_count, asks: differing });
+        self.send(peer.addr.socket(), &Message::Heads { heads, bucket_count, asks: differing });
     }
 
     /// `node` left in `epoch`: nothing of it stays, and it is not asked again.
@@ -420,7 +420,7 @@ impl Cluster {
             let bytes = bodies.iter().map(|body| body.len() + DATAGRAM_OVERHEAD).sum();
             if self.spread.spend(bytes, now) {
                 for body in &bodies {
-                    self.send_body(listener.addr, KIND_MESSAGE, body);
+                    self.send_body(listener.addr.socket(), KIND_MESSAGE, body);
                 }
             } else {
                 sometimes!("budget_exhausted");

@@ -117,7 +117,8 @@ impl Cluster {
         candidates.dedup();
         candidates.retain(|addr| !self.join.own_addrs.contains(addr));
         self.join.had_candidates = !candidates.is_empty();
-        candidates.retain(|addr| self.membership.active().values().all(|id| id.addr != *addr));
+        candidates
+            .retain(|addr| self.membership.active().values().all(|id| id.addr.socket() != *addr));
         self.join.had_strangers = !candidates.is_empty();
         for at in (1..candidates.len()).rev() {
             let other = self.rng.random_range(0..=at);
@@ -260,7 +261,7 @@ impl Cluster {
         let me = self.membership.me();
         let members: Vec<Identity> = self.membership.active().values().copied().collect();
         for member in members {
-            self.send(member.addr, &Message::Leave(me));
+            self.send(member.addr.socket(), &Message::Leave(me));
         }
         sometimes!("twin_detected");
         self.is_stopped = true;

@@ -200,7 +200,7 @@ impl Cluster {
         }
         let at = self.rng.random_range(0..down.len());
         sometimes!("reconnect");
-        self.open_exchange(now, down[at].addr, Purpose::Sync);
+        self.open_exchange(now, down[at].addr.socket(), Purpose::Sync);
     }
 
     /// Another member's view differs: compare everything, but not too often.
@@ -209,7 +209,7 @@ impl Cluster {
         let due = self.periodic.synced_at.is_none_or(|at| now.since(at) >= pause);
         if due && !self.membership.has_left() {
             self.periodic.synced_at = Some(now);
-            self.open_exchange(now, peer.addr, Purpose::Sync);
+            self.open_exchange(now, peer.addr.socket(), Purpose::Sync);
         }
     }
 
@@ -237,7 +237,7 @@ impl Cluster {
 
     fn remember_peers(&mut self) {
         let active = self.membership.active().values();
-        let mut peers: Vec<_> = active.map(|id| id.addr).take(PEERS_MAX).collect();
+        let mut peers: Vec<_> = active.map(|id| id.addr.socket()).take(PEERS_MAX).collect();
         peers.sort_unstable();
         if peers != self.periodic.peers && !peers.is_empty() {
             self.periodic.peers = peers.clone();
@@ -273,9 +273,9 @@ impl Cluster {
         while let Some(node) = self.periodic.digest_order.pop() {
             if let Some(peer) = self.membership.active().get(&node).copied() {
                 if buggify!("digest_twice", self.boot.seed, now.0) {
-                    self.send_digest(peer.addr);
+                    self.send_digest(peer.addr.socket());
                 }
-                return self.send_digest(peer.addr);
+                return self.send_digest(peer.addr.socket());
             }
         }
     }
@@ -292,7 +292,7 @@ impl Cluster {
                 self.membership.active().get(&wish.owner).copied().filter(|_| !is_late)
             {
                 sometimes!("wish_sent");
-                self.send(owner.addr, &Message::Wish(wish));
+                self.send(owner.addr.socket(), &Message::Wish(wish));
             }
         }
     }
@@ -333,7 +333,7 @@ impl Cluster {
         let me = self.membership.me();
         sometimes!("leave_told");
         for member in members {
-            self.send(member.addr, &Message::Leave(me));
+            self.send(member.addr.socket(), &Message::Leave(me));
         }
         self.periodic.leave = Some((now + self.boot.timings.leave_round, rounds - 1));
     }

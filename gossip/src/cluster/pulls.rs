@@ -69,7 +69,7 @@ impl Cluster {
             if buggify!("pull_not_sent", self.boot.seed, now.0, owner.0) {
                 return;
             }
-            self.send(peer.addr, &Message::Pull(vec![ask]));
+            self.send(peer.addr.socket(), &Message::Pull(vec![ask]));
         }
     }
 

@@ -109,16 +109,18 @@ impl Cluster {
     /// Opens a stream to ask `peer` for a section, or adds to what an unopened one will ask.
     pub(super) fn open_pull(&mut self, now: Moment, peer: Identity, ask: Ask) {
         let waiting = self.streams.conns.values_mut().find(|conn| match conn.role {
-            Role::Opener { to, purpose: Purpose::Pull } => to == peer.addr && conn.told.is_none(),
+            Role::Opener { to, purpose: Purpose::Pull } => {
+                to == peer.addr.socket() && conn.told.is_none()
+            }
             Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => false,
         });
         if let Some(conn) = waiting {
             return conn.asks.push(ask);
         }
-        let role = Role::Opener { to: peer.addr, purpose: Purpose::Pull };
+        let role = Role::Opener { to: peer.addr.socket(), purpose: Purpose::Pull };
         let mut conn = Conn::new(role, now);
         conn.asks.push(ask);
-        self.open(now, peer.addr, conn);
+        self.open(now, peer.addr.socket(), conn);
     }
 
     /// `identity` did not answer a probe: if its machine refuses connections, nothing of it runs.
@@ -129,7 +131,7 @@ impl Cluster {
         );
         if is_current && !is_open {
             let conn = Conn::new(Role::Probe { identity, attempt }, now);
-            self.open(now, identity.addr, conn);
+            self.open(now, identity.addr.socket(), conn);
         }
     }
 

@@ -1,11 +1,10 @@
 //! What foca's news mean for the members this node shows: one identity for each node.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::{Change, Membership};
 use crate::NodeId;
-use crate::identity::Identity;
+use crate::identity::{Endpoint, Identity};
 use crate::message::MemberState;
 
 /// States for which it is quicker to look for each among the members than to sort those.
@@ -55,10 +54,10 @@ impl Membership {
     }
 
     /// Addresses of known members, dead ones included, sorted; at least those that `states` name.
-    pub(super) fn known_addrs(&self, states: &[MemberState]) -> Vec<SocketAddr> {
+    pub(super) fn known_addrs(&self, states: &[MemberState]) -> Vec<Endpoint> {
         let members = self.foca.iter_membership_state().map(|member| member.id().addr);
-        let is_named = |addr: &SocketAddr| states.iter().any(|state| state.identity.addr == *addr);
-        let mut known: Vec<SocketAddr> =
+        let is_named = |addr: &Endpoint| states.iter().any(|state| state.identity.addr == *addr);
+        let mut known: Vec<Endpoint> =
             members.filter(|addr| states.len() > STATES_FEW || is_named(addr)).collect();
         known.sort_unstable();
         known

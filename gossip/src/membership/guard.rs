@@ -13,7 +13,7 @@ use foca::{Codec, Header, Member, Message, State};
 
 use super::{MEMBERS_MAX, Membership, RENEWALS_PER_MINUTE_MAX};
 use crate::codec::SwimCodec;
-use crate::identity::{Identity, is_epoch_jump};
+use crate::identity::{Endpoint, Identity, is_epoch_jump};
 
 impl Membership {
     /// Why a packet is not shown to foca, as the name of a counter; `None`: it is.
@@ -50,7 +50,7 @@ impl Membership {
             | Message::Gossip
             | Message::Broadcast => {}
         }
-        if is_stranger && from != header.src.addr && !mutant!(N16) {
+        if is_stranger && from != header.src.addr.socket() && !mutant!(N16) {
             return Some("dropped_spoofed_source");
         }
         if self.is_epoch_jump(&header.src) {
@@ -110,7 +110,7 @@ impl Membership {
 
     /// Whether a packet's sender, or somebody it tells of, is not known here.
     fn brings_new_members(&self, sender: &Identity, updates: &[u8]) -> bool {
-        let known: BTreeSet<SocketAddr> =
+        let known: BTreeSet<Endpoint> =
             self.foca.iter_membership_state().map(|member| member.id().addr).collect();
         if !known.contains(&sender.addr) {
             return true;

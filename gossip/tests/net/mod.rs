@@ -131,8 +131,8 @@ impl Net {
     /// Members that `node` holds active, itself included, by address.
     pub(crate) fn members(&self, node: usize) -> Vec<SocketAddr> {
         let membership = self.nodes[node].cluster.membership();
-        let active = membership.active().values().map(|id| id.addr);
-        let mut members: Vec<_> = active.chain([membership.me().addr]).collect();
+        let active = membership.active().values().map(|id| id.addr.socket());
+        let mut members: Vec<_> = active.chain([membership.me().addr.socket()]).collect();
         members.sort_unstable();
         members
     }

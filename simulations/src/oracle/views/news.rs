@@ -38,8 +38,8 @@ impl Views {
     }
 
     fn member_up(&mut self, node: usize, id: &Identity, now: Moment) -> Result<(), Violation> {
-        self.nodes[node].vouches(id.addr);
-        self.traffic.vouched(node, id.addr);
+        self.nodes[node].vouches(id.addr.socket());
+        self.traffic.vouched(node, id.addr.socket());
         let owner = self.table.owner(id.node, now);
         let left = self.nodes[node].left.iter();
         let left = left.filter(|(known, epoch)| *known == owner && *epoch >= id.epoch);

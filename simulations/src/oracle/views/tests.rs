@@ -24,7 +24,7 @@ fn id(node: usize) -> NodeId {
 }
 
 fn identity(node: usize) -> Identity {
-    Identity { addr: addr(node), node: id(node), epoch: 7, renew: 0 }
+    Identity { addr: addr(node).into(), node: id(node), epoch: 7, renew: 0 }
 }
 
 /// Three nodes; heals at 40 s.
