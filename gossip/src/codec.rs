@@ -159,14 +159,14 @@ fn skip_identity(bytes: &mut &[u8]) -> Option<()> {
 }
 
 /// An IP address and a port.
-fn skip_address(bytes: &mut &[u8]) -> Option<()> {
+pub(crate) fn skip_address(bytes: &mut &[u8]) -> Option<()> {
     let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
     *bytes = bytes.get(1 + ip_bytes..)?;
     skip_number(bytes)
 }
 
 /// bincode's integers are one byte, or a byte that says how many follow.
-fn skip_number(bytes: &mut &[u8]) -> Option<()> {
+pub(crate) fn skip_number(bytes: &mut &[u8]) -> Option<()> {
     let len = match *bytes.first()? {
         0..=250 => 1,
         251 => 3,

@@ -15,6 +15,8 @@ mod changes;
 mod effects;
 mod foca_config;
 mod guard;
+mod heard;
+mod packets;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,13 +24,13 @@ use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Codec, Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
+use foca::{Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
 use grapevine_protocol::Moment;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use siphasher::sip::SipHasher13;
 
 use crate::NodeId;
-use crate::codec::{SwimCodec, encode};
+use crate::codec::SwimCodec;
 use crate::config::Timings;
 use crate::identity::Identity;
 use crate::message::MemberState;
@@ -36,6 +38,7 @@ use crate::node_map::NodeMap;
 
 use effects::Effects;
 use foca_config::foca_config;
+use heard::Heard;
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
@@ -68,6 +71,7 @@ pub struct Membership {
     /// Who left, and in which epoch.
     left: BTreeMap<NodeId, u64>,
     changes: Vec<Change>,
+    heard: Heard,
     /// foca's gossip timer while it has no rumours; an idle node need not wake ten times a second.
     parked_gossip: Option<Timer<Identity>>,
     spread_delay: Duration,
@@ -94,6 +98,7 @@ impl Membership {
             stamp: 0,
             left: BTreeMap::new(),
             changes: Vec::new(),
+            heard: Heard::default(),
             parked_gossip: None,
             spread_delay: timings.spread_delay,
             renewals: VecDeque::new(),
@@ -128,44 +133,6 @@ impl Membership {
         &self.left
     }
 
-    /// A packet of the failure detector that came from `from`.
-    ///
-    /// # Errors
-    ///
-    /// Why it was refused, as the name of a counter.
-    pub fn handle_swim(
-        &mut self,
-        now: Moment,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) -> Result<(), &'static str> {
-        self.effects.now = now;
-        if self.has_left {
-            return Ok(());
-        }
-        let mut updates = bytes;
-        let header = SwimCodec.decode_header(&mut updates).map_err(|_| "dropped_swim_malformed")?;
-        if let Some(reason) = self.refusal(from, &header, updates) {
-            return Err(reason);
-        }
-        let is_stranger = self.is_stranger(&header.src);
-        let sent_before = self.effects.sends.len();
-        let result = self.foca.handle_data(bytes, &mut self.effects);
-        if is_stranger {
-            // As they travel: without the node and epoch of who sends them.
-            let (src, me) = (header.src, self.me());
-            let saved = |id: Identity| encode(&(id.node, id.epoch)).len();
-            let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
-            self.effects.curb(sent_before, src.addr.socket(), bytes_max);
-        }
-        self.settle();
-        match result {
-            Ok(()) => Ok(()),
-            Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => Ok(()),
-            Err(_) => Err("dropped_swim_malformed"),
-        }
-    }
-
     /// Fires every timer that is due.
     pub fn handle_due(&mut self, now: Moment) {
         self.effects.now = now;
@@ -189,6 +156,7 @@ impl Membership {
             }
         }
         while let Some(timer) = self.effects.next_burial() {
+            self.heard.clear();
             if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
                 tracing::debug!(%error, "failure detector timer");
             }
@@ -283,6 +251,7 @@ impl Membership {
     pub fn change_identity(&mut self, now: Moment, identity: Identity) {
         self.effects.now = now;
         self.view_hash.set(None);
+        self.heard.clear();
         if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
             tracing::debug!(%error, "identity change");
         }

@@ -28,6 +28,8 @@ pub(super) struct Effects {
     /// Nodes of which an identity came, went or was replaced.
     pub(super) changed: Vec<NodeId>,
     pub(super) renewed: bool,
+    /// foca took the packet at hand.
+    pub(super) has_received: bool,
     /// Members that did not answer in time: when others are asked to probe them, and when nobody
     /// has heard of them by the end of the period, which is all there is in a cluster of two.
     pub(super) failed_probes: Vec<Identity>,
@@ -130,7 +132,7 @@ impl Runtime<Identity> for &mut Effects {
                     self.failed_probes.push(target);
                 }
             }
-            Notification::DataReceived(_) => {}
+            Notification::DataReceived(_) => self.has_received = true,
         }
     }
 

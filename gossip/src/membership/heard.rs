@@ -1,0 +1,198 @@
+//! News that this node has heard before, so that nobody looks at it again.
+//!
+//! In SWIM each node sends each rumour about ten times, so of ten rumours nine are known to whoever
+//! gets them. What foca knows of a member only grows, by identity, incarnation and state, until the
+//! member is forgotten a day after its death: the same news once more changes nothing. It is
+//! recognised by its bytes, before they are decoded and before foca searches its members.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::codec::{encode, skip_address, skip_number};
+use crate::identity::Endpoint;
+
+/// Places for each member: in a partition there are two rumours about each, and an alive one.
+const PLACES_PER_MEMBER: usize = 2;
+
+/// Fewest and most places, of 8 bytes each.
+const PLACES: (usize, usize) = (64, 8192);
+
+/// Hashes of the news heard last.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// Two neighbours are for the same news. Zero: none.
+    places: Vec<u64>,
+    /// Of the news in the packet at hand.
+    pending: Vec<u64>,
+    /// The packet at hand without what was heard before.
+    sifted: Vec<u8>,
+}
+
+impl Heard {
+    /// `packet` without news that was heard before; its last `updates` bytes are a count and so
+    /// many members. News about `me` are never left out: each is to be refuted. `key` is of the
+    /// hash, `members` how many are known.
+    ///
+    /// A packet that cannot be read stays as it is.
+    pub(super) fn sift<'a>(
+        &'a mut self,
+        packet: &'a [u8],
+        updates: usize,
+        (key, me, members): (u64, Endpoint, usize),
+    ) -> &'a [u8] {
+        self.pending.clear();
+        let (header, updates) = packet.split_at(packet.len() - updates);
+        let Some((count, mut rest)) = updates.split_first_chunk::<2>() else { return packet };
+        let count = u16::from_be_bytes(*count);
+        if count == 0 {
+            return packet;
+        }
+        self.make_room(members);
+        self.sifted.clear();
+        self.sifted.extend_from_slice(header);
+        self.sifted.extend_from_slice(&[0; 2]);
+        let me = encode(&me);
+        let mut kept: u16 = 0;
+        for _ in 0..count {
+            let Some(news) = split_member(&mut rest) else { return packet };
+            if !news.starts_with(&me) {
+                let hash = hash(key, news);
+                if self.has(hash) {
+                    continue;
+                }
+                self.pending.push(hash);
+            }
+            self.sifted.extend_from_slice(news);
+            kept += 1;
+        }
+        if kept == count || !rest.is_empty() {
+            return packet;
+        }
+        let at = header.len();
+        self.sifted[at..at + 2].copy_from_slice(&kept.to_be_bytes());
+        &self.sifted
+    }
+
+    /// The news of the packet at hand were believed.
+    pub(super) fn believed(&mut self) {
+        for at in 0..self.pending.len() {
+            let hash = self.pending[at];
+            let place = self.place(hash);
+            // The older of the two goes.
+            self.places[place ^ 1] = self.places[place];
+            self.places[place] = hash;
+        }
+        self.pending.clear();
+    }
+
+    /// Something was forgotten: all may be news.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let place = self.place(hash);
+        self.places[place] == hash || self.places[place ^ 1] == hash
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        // An even place and the odd one after it; the number of places is a power of two.
+        (hash as usize) & (self.places.len() - 1) & !1
+    }
+
+    fn make_room(&mut self, members: usize) {
+        let (least, most) = PLACES;
+        let wanted = (members * PLACES_PER_MEMBER).next_power_of_two().clamp(least, most);
+        if self.places.len() < wanted {
+            self.places = vec![0; wanted];
+        }
+    }
+}
+
+/// The bytes of the next member, taken from `rest`.
+fn split_member<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let all = *rest;
+    skip_address(rest)?;
+    // Node, epoch, renewals; incarnation and state.
+    (0..5).try_for_each(|_| skip_number(rest))?;
+    Some(&all[..all.len() - rest.len()])
+}
+
+fn hash(key: u64, news: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key, 0);
+    hasher.write(news);
+    // Zero is for no news.
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use foca::{Member, State};
+
+    use super::*;
+    use crate::NodeId;
+    use crate::identity::Identity;
+
+    fn endpoint(node: u64) -> Endpoint {
+        SocketAddr::from(([10, 0, 0, node as u8], 4162)).into()
+    }
+
+    fn member(node: u64, incarnation: u16, state: State) -> Member<Identity> {
+        let id = Identity { addr: endpoint(node), node: NodeId(node), epoch: 7, renew: 0 };
+        Member::new(id, incarnation, state)
+    }
+
+    fn packet(members: &[Member<Identity>]) -> Vec<u8> {
+        let mut bytes = b"header".to_vec();
+        bytes.extend_from_slice(&(members.len() as u16).to_be_bytes());
+        for member in members {
+            bytes.extend(encode(member));
+        }
+        bytes
+    }
+
+    fn sift(heard: &mut Heard, packet: &[u8]) -> Vec<u8> {
+        heard.sift(packet, packet.len() - b"header".len(), (1, endpoint(1), 10)).to_vec()
+    }
+
+    #[test]
+    fn news_that_was_believed_is_left_out_and_other_news_is_not() {
+        let mut heard = Heard::default();
+        let old = member(2, 0, State::Suspect);
+        let first = packet(std::slice::from_ref(&old));
+        assert_eq!(sift(&mut heard, &first), first);
+        assert_eq!(sift(&mut heard, &first), first, "nobody said that it was believed");
+        heard.believed();
+        let other = member(2, 1, State::Suspect);
+        let both = packet(&[other.clone(), old]);
+        assert_eq!(sift(&mut heard, &both), packet(&[other]));
+        heard.clear();
+        assert_eq!(sift(&mut heard, &both), both);
+    }
+
+    #[test]
+    fn news_about_this_node_is_never_left_out() {
+        let mut heard = Heard::default();
+        let mine = packet(&[member(1, 0, State::Down)]);
+        for _ in 0..2 {
+            assert_eq!(sift(&mut heard, &mine), mine);
+            heard.believed();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays_as_it_is() {
+        let mut heard = Heard::default();
+        let whole = packet(&[member(2, 0, State::Alive), member(3, 0, State::Alive)]);
+        sift(&mut heard, &whole);
+        heard.believed();
+        for len in b"header".len()..whole.len() {
+            assert_eq!(sift(&mut heard, &whole[..len]), &whole[..len]);
+        }
+        let longer = [whole, b"rest".to_vec()].concat();
+        assert_eq!(sift(&mut heard, &longer), longer, "custom broadcasts may follow");
+    }
+}

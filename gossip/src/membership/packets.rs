@@ -1,0 +1,58 @@
+//! Packets of the failure detector: what is let in, and what of it foca sees.
+
+use std::net::SocketAddr;
+
+use foca::Codec;
+use grapevine_protocol::Moment;
+
+use super::Membership;
+use crate::codec::{SwimCodec, encode};
+use crate::identity::Identity;
+
+impl Membership {
+    /// A packet of the failure detector that came from `from`.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused, as the name of a counter.
+    pub fn handle_swim(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), &'static str> {
+        self.effects.now = now;
+        if self.has_left {
+            return Ok(());
+        }
+        let mut updates = bytes;
+        let header = SwimCodec.decode_header(&mut updates).map_err(|_| "dropped_swim_malformed")?;
+        if let Some(reason) = self.refusal(from, &header, updates) {
+            return Err(reason);
+        }
+        let is_stranger = self.is_stranger(&header.src);
+        let sent_before = self.effects.sends.len();
+        self.effects.has_received = false;
+        let about = (self.hash_key, self.me().addr, self.known_count());
+        let packet = self.heard.sift(bytes, updates.len(), about);
+        let result = self.foca.handle_data(packet, &mut self.effects);
+        if is_stranger {
+            // As they travel: without the node and epoch of who sends them.
+            let (src, me) = (header.src, self.me());
+            let saved = |id: Identity| encode(&(id.node, id.epoch)).len();
+            let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
+            self.effects.curb(sent_before, src.addr.socket(), bytes_max);
+        }
+        self.settle();
+        // foca does not look at what a member that is down has to say.
+        let is_active = self.active.get(&header.src.node) == Some(&header.src);
+        if result.is_ok() && self.effects.has_received && is_active {
+            self.heard.believed();
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => Ok(()),
+            Err(_) => Err("dropped_swim_malformed"),
+        }
+    }
+}
