@@ -5,6 +5,10 @@
 
 use std::process::ExitCode;
 
+/// Half of what a message, or an event of a simulation, costs beside its own work is malloc.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     grapevine_simulations::cli::main(std::env::args().skip(1))
 }
