@@ -10,12 +10,15 @@ use super::source::Source;
 use super::{Ending, Refusal, Verdict, selftest, summary, swarm, terminal};
 use crate::case::COMMIT;
 use crate::execute::execute;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::report::experiment::partition;
 use crate::swarm::{Item as Run, Order, Swarm};
 
 /// Two of five nodes are cut off for 20 of 60 s while topics come and go and answers are checked.
 const FIVE: (&str, &str) = ("partition-5", "fault.0.for=20s");
+
+/// Changes per second in the whole cluster, as in `partition-5`.
+const CHURN: f64 = 3.0;
 
 /// The scenario with every kind of fault, 5 nodes and 60 s. It does about three times as much.
 const CHAOS: &str = "swarm";
@@ -69,7 +72,7 @@ pub(super) fn run(args: &BenchArgs) -> Ending {
         let plan = |seed| {
             let s = Duration::from_secs;
             let mut plan = Plan { end: s(60), ..partition(100, seed, s(20)) };
-            plan.workload.initial = 1;
+            plan.workload = Workload { initial: 1, churn: CHURN, ..plan.workload };
             plan
         };
         readings.push(rate((Item::Hundred, what, Some(10.0)), args.time, jobs, &plan));
