@@ -24,7 +24,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::catalogue::Catalogue;
-use crate::codec::{encode, shorten_swim};
+use crate::codec::{encode_into, shorten_swim};
 use crate::config::Timings;
 use crate::envelope::{Seal, Sender};
 use crate::identity::Identity;
@@ -44,6 +44,9 @@ pub use sizes::Sizes;
 
 /// Places for outputs that are kept while there are none: a join fills thousands, once.
 const OUTPUTS_KEPT: usize = 64;
+
+/// Room that is made for a datagram at first: most messages fit.
+const DATAGRAM_BYTES_USUAL: usize = 256;
 
 /// What the core is told once.
 #[derive(Clone, Debug)]
@@ -375,8 +378,12 @@ impl Cluster {
         if curbed > 0 {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
-        for (to, bytes) in self.membership.take_sends() {
-            self.send_swim(to, &bytes);
+        if self.membership.has_sends() {
+            let packets = self.membership.take_sends();
+            for (to, packet) in packets.iter() {
+                self.send_swim(to, packet);
+            }
+            self.membership.sent(packets);
         }
     }
 
@@ -385,7 +392,17 @@ impl Cluster {
     }
 
     fn send(&mut self, to: SocketAddr, message: &Message) {
-        self.send_body(to, KIND_MESSAGE, &encode(message));
+        if self.is_stopped {
+            return;
+        }
+        // Most messages fit; they are encoded where they are sent from.
+        let mut bytes = Vec::with_capacity(DATAGRAM_BYTES_USUAL);
+        let sender = self.next_sender();
+        self.seal.begin(sender, &mut bytes);
+        bytes.push(KIND_MESSAGE);
+        encode_into(message, &mut bytes);
+        self.seal.finish(&mut bytes);
+        self.outputs.push_back(Output::Datagram { to, bytes });
     }
 
     fn send_body(&mut self, to: SocketAddr, kind: u8, body: &[u8]) {
@@ -411,10 +428,15 @@ impl Cluster {
     }
 
     fn close_envelope(&mut self, parts: &[&[u8]]) -> Vec<u8> {
+        let sender = self.next_sender();
+        self.seal.seal_parts(sender, parts)
+    }
+
+    /// What the next envelope says of this node.
+    fn next_sender(&mut self) -> Sender {
         let me = self.membership.me();
         self.counter += 1;
-        let sender = Sender { node: me.node, epoch: me.epoch, counter: self.counter };
-        self.seal.seal_parts(sender, parts)
+        Sender { node: me.node, epoch: me.epoch, counter: self.counter }
     }
 
     /// Up to `count` different active members, at random.

@@ -104,20 +104,32 @@ impl Seal {
     pub fn seal_parts(&self, sender: Sender, parts: &[&[u8]]) -> Vec<u8> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut bytes = Vec::with_capacity(HEADER_BYTES + len);
-        bytes.push(WIRE_VERSION);
-        bytes.push(KEY_NONE);
-        bytes.extend_from_slice(&sender.node.0.to_be_bytes());
-        bytes.extend_from_slice(&sender.epoch.to_be_bytes());
-        bytes.extend_from_slice(&sender.counter.to_be_bytes());
-        bytes.extend_from_slice(&self.mark());
-        let check = parts
-            .iter()
-            .fold(crc32c::crc32c(&bytes), |check, part| crc32c::crc32c_append(check, part));
-        bytes.extend_from_slice(&check.to_be_bytes());
+        self.begin(sender, &mut bytes);
         for part in parts {
             bytes.extend_from_slice(part);
         }
+        self.finish(&mut bytes);
         bytes
+    }
+
+    /// Begins an envelope in `bytes`, which is empty. The body is what is appended to it before
+    /// [`finish`](Self::finish).
+    pub(crate) fn begin(&self, sender: Sender, bytes: &mut Vec<u8>) {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = WIRE_VERSION;
+        header[1] = KEY_NONE;
+        header[2..10].copy_from_slice(&sender.node.0.to_be_bytes());
+        header[10..18].copy_from_slice(&sender.epoch.to_be_bytes());
+        header[18..CLUSTER_AT].copy_from_slice(&sender.counter.to_be_bytes());
+        header[CLUSTER_AT..CHECK_AT].copy_from_slice(&self.mark());
+        bytes.extend_from_slice(&header);
+    }
+
+    /// Closes an envelope that was begun.
+    pub(crate) fn finish(&self, bytes: &mut [u8]) {
+        let (header, body) = bytes.split_at_mut(HEADER_BYTES);
+        let check = crc32c::crc32c_append(crc32c::crc32c(&header[..CHECK_AT]), body);
+        header[CHECK_AT..].copy_from_slice(&check.to_be_bytes());
     }
 
     /// Takes the body out of an envelope.

@@ -3,15 +3,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
-
 use crate::NodeId;
+use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError, Encoder};
 
 /// Where a node receives gossip: a [`SocketAddr`] without what only its own host knows (flow and
-/// scope), in 20 bytes instead of 32. Every node holds one for every other, and foca compares one with
-/// all of them for each piece of news.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(from = "SocketAddr", into = "SocketAddr")]
+/// scope), in 20 bytes instead of 32. Every node holds one for every other, and foca compares one
+/// with all of them for each piece of news.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Endpoint {
     is_v6: bool,
     /// An IPv4 address is in the last.
@@ -50,6 +48,21 @@ impl From<Endpoint> for SocketAddr {
     }
 }
 
+/// As a [`SocketAddr`] travels.
+impl Encode for Endpoint {
+    fn encode<E: Encoder>(&self, to: &mut E) -> Result<(), EncodeError> {
+        self.socket().encode(to)
+    }
+}
+
+impl<'de, Context> BorrowDecode<'de, Context> for Endpoint {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        from: &mut D,
+    ) -> Result<Self, DecodeError> {
+        SocketAddr::borrow_decode(from).map(Self::from)
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.socket().fmt(f)
@@ -67,7 +80,7 @@ impl fmt::Debug for Endpoint {
 /// At one address the greater `(epoch, renew, node)` wins, so a restart replaces what it was
 /// before, and a node that was wrongly declared down comes back by raising `renew`. That does
 /// not touch its section: only a process start changes `epoch`.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Encode, BorrowDecode)]
 pub struct Identity {
     /// Where it receives gossip.
     pub addr: Endpoint,

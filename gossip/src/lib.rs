@@ -56,7 +56,7 @@ pub mod spread;
 pub mod view;
 pub mod wish;
 
-use serde::{Deserialize, Serialize};
+use codec::{BorrowDecode, Encode};
 
 #[cfg(feature = "agent")]
 pub use agent::Handle;
@@ -66,7 +66,7 @@ pub use view::{Lookup, LookupView, NodeEntry, Registration};
 
 /// A node, for as long as its data directory lives: random, kept in `node.id`.
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Encode, BorrowDecode,
 )]
 pub struct NodeId(pub u64);
 

@@ -17,11 +17,11 @@ mod foca_config;
 mod guard;
 mod heard;
 mod packets;
+mod sends;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use foca::{Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
@@ -39,6 +39,8 @@ use crate::node_map::NodeMap;
 use effects::Effects;
 use foca_config::foca_config;
 use heard::Heard;
+
+pub use sends::Packets;
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
@@ -344,11 +346,6 @@ impl Membership {
         }
         self.view_hash.set(Some(hash));
         hash
-    }
-
-    /// Packets to send, in order.
-    pub fn take_sends(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
-        std::mem::take(&mut self.effects.sends)
     }
 
     /// Members that did not answer a probe within `probe_rtt`, or not by its end.

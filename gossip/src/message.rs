@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use foca::{Member, State};
-use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
-use crate::codec::{SwimCodec, restore_swim};
+use crate::codec::{
+    BorrowDecode, Encode, SwimCodec, SwimKind, peek_short_swim, peek_swim, restore_swim,
+};
 use crate::envelope::{HEADER_BYTES, Sender, claimed_sender};
 use crate::identity::Identity;
 use crate::repair::BUCKETS_MAX;
@@ -36,7 +37,7 @@ pub const KIND_SWIM_SHORT: u8 = 2;
 pub const KIND_MESSAGE: u8 = 1;
 
 /// How far an owner's section goes at the sender.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Head {
     /// The owner.
     pub owner: NodeId,
@@ -49,7 +50,7 @@ pub struct Head {
 }
 
 /// A request for what comes after `have`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Ask {
     /// Whose section.
     pub owner: NodeId,
@@ -60,7 +61,7 @@ pub struct Ask {
 }
 
 /// A delta and whose it is.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct OwnedDelta {
     /// Whose section.
     pub owner: NodeId,
@@ -69,7 +70,7 @@ pub struct OwnedDelta {
 }
 
 /// A datagram other than the failure detector's.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum Message {
     /// Writes.
     Deltas(Vec<OwnedDelta>),
@@ -116,7 +117,7 @@ impl Message {
 }
 
 /// Why a stream was opened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum Purpose {
     /// The opener wants to become a member.
     Join,
@@ -127,7 +128,7 @@ pub enum Purpose {
 }
 
 /// What one node knows of a member.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct MemberState {
     /// Who.
     pub identity: Identity,
@@ -138,7 +139,7 @@ pub struct MemberState {
 }
 
 /// The three states of SWIM.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum Liveness {
     /// It answers.
     Alive,
@@ -175,7 +176,7 @@ impl From<&MemberState> for Member<Identity> {
 /// Join and Sync: the opener sends `Hello`, `Members`, `Heads`, `End`; the other answers with the
 /// same and, before its `End`, the sections the opener lacks; the opener sends what the other
 /// lacks, `End`, and closes. Pull: `Hello`, `Asks`, `End`; then the sections and `End`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum Frame {
     /// Who speaks, and why.
     Hello {
@@ -228,8 +229,38 @@ pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {
     match body {
         [KIND_SWIM, swim @ ..] => Some(Cow::Borrowed(swim)),
         [KIND_SWIM_SHORT, swim @ ..] => {
-            restore_swim(swim, sender.node, sender.epoch).map(Cow::Owned)
+            let mut whole = Vec::new();
+            restore_swim(swim, sender.node, sender.epoch, &mut whole)?;
+            Some(Cow::Owned(whole))
         }
+        _ => None,
+    }
+}
+
+/// [`swim_packet`], put together in `room` if it has to be. That is enough for any datagram.
+pub(crate) fn swim_packet_in<'a>(
+    sender: Sender,
+    body: &'a [u8],
+    room: &'a mut [u8; DATAGRAM_BYTES_MAX],
+) -> Option<&'a [u8]> {
+    match body {
+        [KIND_SWIM, swim @ ..] => Some(swim),
+        [KIND_SWIM_SHORT, swim @ ..] => {
+            let mut rest = &mut room[..];
+            restore_swim(swim, sender.node, sender.epoch, &mut rest)?;
+            let len = DATAGRAM_BYTES_MAX - rest.len();
+            Some(&room[..len])
+        }
+        _ => None,
+    }
+}
+
+/// The kind of the failure detector's packet in the body of a datagram; `None`: the body is
+/// something else, or malformed.
+pub fn swim_kind(body: &[u8]) -> Option<SwimKind> {
+    match body {
+        [KIND_SWIM, swim @ ..] => peek_swim(swim),
+        [KIND_SWIM_SHORT, swim @ ..] => peek_short_swim(swim),
         _ => None,
     }
 }

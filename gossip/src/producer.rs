@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError, Encoder};
 
 /// Longest text field of a producer, in bytes: a full DNS name is 253, a hostname less.
 pub const PRODUCER_FIELD_BYTES_MAX: usize = 255;
@@ -10,7 +10,7 @@ pub const PRODUCER_FIELD_BYTES_MAX: usize = 255;
 /// An nsqd as `/lookup` and `/nodes` list it; the fields are nsqlookupd's, in its order.
 ///
 /// Source: `PeerInfo`, nsqlookupd/registration_db.go:27-38 (nsq 3103474b).
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Producer {
     /// `ip:port` its registration came from.
     pub remote_address: String,
@@ -73,8 +73,7 @@ impl Producer {
 }
 
 /// What an owner's section says about one of its producers.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(from = "WireRecord", into = "WireRecord")]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProducerRecord {
     /// The producer itself.
     pub producer: Arc<Producer>,
@@ -87,29 +86,27 @@ pub struct ProducerRecord {
     pub last_update_ns: i64,
 }
 
-/// A [`ProducerRecord`] as it travels: one byte for all that is true or false about it.
-#[derive(Serialize, Deserialize)]
-struct WireRecord {
-    producer: Arc<Producer>,
-    flags: u8,
-    last_update_ns: i64,
-}
-
 const ACTIVE: u8 = 1;
 const DRAINING: u8 = 1 << 1;
 
-impl From<WireRecord> for ProducerRecord {
-    fn from(record: WireRecord) -> Self {
-        let WireRecord { producer, flags, last_update_ns } = record;
-        let (active, draining) = (flags & ACTIVE != 0, flags & DRAINING != 0);
-        Self { producer, active, draining, last_update_ns }
+/// One byte for all that is true or false about it; unknown bits of it do no harm.
+impl Encode for ProducerRecord {
+    fn encode<E: Encoder>(&self, to: &mut E) -> Result<(), EncodeError> {
+        let Self { producer, active, draining, last_update_ns } = self;
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        producer.encode(to)?;
+        (flag(*active, ACTIVE) | flag(*draining, DRAINING)).encode(to)?;
+        last_update_ns.encode(to)
     }
 }
 
-impl From<ProducerRecord> for WireRecord {
-    fn from(record: ProducerRecord) -> Self {
-        let ProducerRecord { producer, active, draining, last_update_ns } = record;
-        let flag = |is_set, flag| if is_set { flag } else { 0 };
-        Self { producer, flags: flag(active, ACTIVE) | flag(draining, DRAINING), last_update_ns }
+impl<'de, Context> BorrowDecode<'de, Context> for ProducerRecord {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        from: &mut D,
+    ) -> Result<Self, DecodeError> {
+        let producer = Arc::borrow_decode(from)?;
+        let flags = u8::borrow_decode(from)?;
+        let (active, draining) = (flags & ACTIVE != 0, flags & DRAINING != 0);
+        Ok(Self { producer, active, draining, last_update_ns: i64::borrow_decode(from)? })
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grapevine_protocol::Moment;
-use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
+use crate::codec::{BorrowDecode, Encode};
 use crate::section::{Key, Name, ProducerId, Section, Value};
 
 /// Most wishes kept at once; beyond it the oldest is dropped, as if the owner had refused it.
@@ -24,7 +24,7 @@ const DELETION_LIFETIME: Duration = Duration::from_secs(600);
 /// Something the owner should do to registrations of a topic that it wrote up to `as_of`.
 ///
 /// A registration written later was not meant, so a wish may arrive late or twice without harm.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Wish {
     /// Whose section.
     pub owner: NodeId,
@@ -39,7 +39,7 @@ pub struct Wish {
 }
 
 /// The kinds of [`Wish`].
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum What {
     /// Drop every registration of the topic.
     DeleteTopic,

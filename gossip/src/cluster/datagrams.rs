@@ -12,7 +12,7 @@ use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
     DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, Message, OwnedDelta,
-    swim_packet,
+    swim_packet_in,
 };
 use crate::repair::{BUCKETS_MAX, Buckets};
 use crate::section::{Applied, Delta, Snapshot};
@@ -46,8 +46,9 @@ impl Cluster {
             sometimes!("flood_refused");
             return self.count("dropped_flood");
         }
-        if let Some(packet) = swim_packet(sender, body) {
-            if let Err(reason) = self.membership.handle_swim(now, from, &packet) {
+        let mut room = [0; DATAGRAM_BYTES_MAX];
+        if let Some(packet) = swim_packet_in(sender, body, &mut room) {
+            if let Err(reason) = self.membership.handle_swim(now, from, packet) {
                 self.count("dropped_swim");
                 self.count(reason);
                 let peer = self.membership.active().get(&sender.node).copied();

@@ -1,15 +1,14 @@
 //! What foca wants done: packets, timers, and what it has to say.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Codec, Notification, Runtime, Timer};
+use foca::{Notification, Runtime, Timer};
 use grapevine_protocol::Moment;
 
 use super::Membership;
+use super::sends::Packets;
 use crate::NodeId;
-use crate::codec::SwimCodec;
 use crate::identity::Identity;
 
 /// Timers due together fire in foca's own order: others are asked to probe...
@@ -22,7 +21,7 @@ const PROBE: u8 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) now: Moment,
-    pub(super) sends: Vec<(SocketAddr, Vec<u8>)>,
+    pub(super) sends: Packets,
     /// By deadline, then foca's own order for timers due together, then age.
     pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
     timer_count: u64,
@@ -61,7 +60,8 @@ impl Effects {
     }
 
     /// The probed member answered: that others need not be asked is noted together with the next
-    /// probe, so that an idle node wakes two times a second less. foca wants to be told all the same.
+    /// probe, so that an idle node wakes two times a second less. foca wants to be told all the
+    /// same.
     fn answered(&mut self) {
         self.probing = None;
         let of_order = |order| self.timers.keys().find(|key| key.1 == order).copied();
@@ -90,27 +90,6 @@ impl Effects {
     pub(super) fn clear_timers(&mut self) {
         self.timers.clear();
         self.burials.clear();
-    }
-
-    /// Of what was sent after the first `kept` packets, what goes `to` there has at most
-    /// `bytes_max` bytes: news about others is cut off, and what is still larger is not sent.
-    pub(super) fn curb(&mut self, kept: usize, to: SocketAddr, bytes_max: usize) {
-        let mut at = 0;
-        let mut curbed = 0;
-        self.sends.retain_mut(|(addr, bytes)| {
-            at += 1;
-            if at <= kept || *addr != to || bytes.len() <= bytes_max {
-                return true;
-            }
-            sometimes!("reply_curbed");
-            curbed += 1;
-            let mut rest = bytes.as_slice();
-            let has_header = SwimCodec.decode_header(&mut rest).is_ok();
-            let header_bytes = bytes.len() - rest.len();
-            bytes.truncate(header_bytes);
-            has_header && header_bytes <= bytes_max
-        });
-        self.curbed += curbed;
     }
 }
 
@@ -167,7 +146,7 @@ impl Runtime<Identity> for &mut Effects {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.sends.push((to.addr.socket(), data.to_vec()));
+        self.sends.push(to.addr, data);
     }
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {

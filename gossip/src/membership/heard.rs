@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::codec::{encode, skip_address, skip_number};
+use crate::codec::{endpoint, split_member};
 use crate::identity::Endpoint;
 
 /// Places for each member: in a partition there are two rumours about each, and an alive one.
@@ -52,11 +52,11 @@ impl Heard {
         self.sifted.clear();
         self.sifted.extend_from_slice(header);
         self.sifted.extend_from_slice(&[0; 2]);
-        let me = encode(&me);
+        let me = endpoint(me);
         let mut kept: u16 = 0;
         for _ in 0..count {
             let Some(news) = split_member(&mut rest) else { return packet };
-            if !news.starts_with(&me) {
+            if !news.starts_with(me.as_slice()) {
                 let hash = hash(key, news);
                 if self.has(hash) {
                     continue;
@@ -110,15 +110,6 @@ impl Heard {
     }
 }
 
-/// The bytes of the next member, taken from `rest`.
-fn split_member<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let all = *rest;
-    skip_address(rest)?;
-    // Node, epoch, renewals; incarnation and state.
-    (0..5).try_for_each(|_| skip_number(rest))?;
-    Some(&all[..all.len() - rest.len()])
-}
-
 fn hash(key: u64, news: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(key, 0);
     hasher.write(news);
@@ -130,10 +121,11 @@ fn hash(key: u64, news: &[u8]) -> u64 {
 mod tests {
     use std::net::SocketAddr;
 
-    use foca::{Member, State};
+    use foca::{Codec, Member, State};
 
     use super::*;
     use crate::NodeId;
+    use crate::codec::SwimCodec;
     use crate::identity::Identity;
 
     fn endpoint(node: u64) -> Endpoint {
@@ -149,7 +141,7 @@ mod tests {
         let mut bytes = b"header".to_vec();
         bytes.extend_from_slice(&(members.len() as u16).to_be_bytes());
         for member in members {
-            bytes.extend(encode(member));
+            SwimCodec.encode_member(member, &mut bytes).unwrap();
         }
         bytes
     }

@@ -6,7 +6,7 @@ use foca::Codec;
 use grapevine_protocol::Moment;
 
 use super::Membership;
-use crate::codec::{SwimCodec, encode};
+use crate::codec::{SwimCodec, sender_bytes};
 use crate::identity::Identity;
 
 impl Membership {
@@ -39,9 +39,9 @@ impl Membership {
         if is_stranger {
             // As they travel: without the node and epoch of who sends them.
             let (src, me) = (header.src, self.me());
-            let saved = |id: Identity| encode(&(id.node, id.epoch)).len();
+            let saved = |id: Identity| sender_bytes(id.node, id.epoch);
             let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
-            self.effects.curb(sent_before, src.addr.socket(), bytes_max);
+            self.effects.curbed += self.effects.sends.curb(sent_before, src.addr, bytes_max);
         }
         self.settle();
         // foca does not look at what a member that is down has to say.

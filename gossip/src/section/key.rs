@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use grapevine_protocol::is_valid_name;
-use serde::{Deserialize, Serialize};
 
+use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode};
 use crate::name::{Name, name};
 use crate::producer::ProducerRecord;
 
 /// Which producer of an owner a key belongs to.
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Encode, BorrowDecode,
 )]
 pub struct ProducerId(pub u32);
 
@@ -24,15 +24,13 @@ impl ProducerId {
 /// What an entry is about. Ordered by topic, so that everything about a topic is one range.
 ///
 /// An empty topic is the producer's own record; an empty channel is the topic itself.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Encode)]
 pub struct Key {
     /// Topic name, or empty.
-    #[serde(deserialize_with = "name")]
     pub topic: Name,
     /// Whose registration.
     pub producer: ProducerId,
     /// Channel name, or empty.
-    #[serde(deserialize_with = "name")]
     pub channel: Name,
 }
 
@@ -61,8 +59,19 @@ impl Key {
     }
 }
 
+/// As it would be derived, but for the names.
+impl<'de, Context> BorrowDecode<'de, Context> for Key {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        from: &mut D,
+    ) -> Result<Self, DecodeError> {
+        let topic = name(from)?;
+        let producer = ProducerId::borrow_decode(from)?;
+        Ok(Self { topic, producer, channel: name(from)? })
+    }
+}
+
 /// What a live key says.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub enum Value {
     /// The record of a producer.
     Producer(Arc<ProducerRecord>),
@@ -89,7 +98,7 @@ pub struct Entry {
 }
 
 /// One write, as it travels.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Op {
     /// Version of the write.
     pub ver: u64,
@@ -118,7 +127,7 @@ impl Op {
 }
 
 /// The writes of an owner with versions in `(from, to]`, overwritten ones left out.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Delta {
     /// Epoch of the owner.
     pub epoch: u64,

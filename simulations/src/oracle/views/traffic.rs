@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use grapevine_gossip::cluster::Cluster;
-use grapevine_gossip::codec::{SwimKind, peek_swim, swim_receiver};
+use grapevine_gossip::codec::{SwimKind, swim_receiver};
 use grapevine_gossip::envelope::{HEADER_BYTES, claimed_sender};
 use grapevine_gossip::message::{
-    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, Liveness, MemberState, swim_packet,
+    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, Liveness, MemberState, swim_kind, swim_packet,
 };
 use grapevine_protocol::Moment;
 
@@ -156,19 +156,17 @@ impl Traffic {
             let what = format!("datagrams={} in=1s", meter.datagrams);
             return Err(violation("L4", "too-many-datagrams", node, what));
         }
-        let body = claimed_sender(bytes).zip(bytes.get(HEADER_BYTES..));
-        let swim = body.and_then(|(sender, body)| swim_packet(sender, body));
-        match swim.and_then(|swim| peek_swim(&swim).zip(Some(swim))) {
+        match bytes.get(HEADER_BYTES..).and_then(swim_kind) {
             // A member asked to have somebody probed: it vouches for the address.
-            Some((SwimKind::Indirect, _)) => return Ok(()),
-            Some((SwimKind::Ping, _)) => {
+            Some(SwimKind::Indirect) => return Ok(()),
+            Some(SwimKind::Ping) => {
                 meter.probes += 1;
                 if meter.probes > self.probes_max {
                     let what = format!("probes={} in=1s", meter.probes);
                     return Err(violation("L4", "too-many-probes", node, what));
                 }
             }
-            Some((SwimKind::TurnUndead, swim)) => expelled(node, &swim, cluster)?,
+            Some(SwimKind::TurnUndead) => expelled(node, bytes, cluster)?,
             Some(_) | None => {}
         }
         if is_vouched { Ok(()) } else { meter.outside_sent(node, to, bytes.len()) }
@@ -213,8 +211,11 @@ fn fits(node: usize, bytes: &[u8], most: usize, kind: &str) -> Result<(), Violat
 }
 
 /// Somebody is told that it is down: it must not be alive to the sender.
-fn expelled(node: usize, swim: &[u8], cluster: Option<&Cluster>) -> Result<(), Violation> {
-    let Some((receiver, cluster)) = swim_receiver(swim).zip(cluster) else { return Ok(()) };
+fn expelled(node: usize, bytes: &[u8], cluster: Option<&Cluster>) -> Result<(), Violation> {
+    let body = claimed_sender(bytes).zip(bytes.get(HEADER_BYTES..));
+    let swim = body.and_then(|(sender, body)| swim_packet(sender, body));
+    let receiver = swim.and_then(|swim| swim_receiver(&swim));
+    let Some((receiver, cluster)) = receiver.zip(cluster) else { return Ok(()) };
     let states = cluster.membership().states();
     let is_alive =
         |state: &MemberState| state.identity == receiver && state.liveness == Liveness::Alive;

@@ -1,0 +1,546 @@
+//! Bytes of the failure detector: the encoding of foca's types, and what can be read and left out
+//! without decoding them.
+//!
+//! foca's types implement nothing of the codec's, and no others are encoded and decoded as often.
+//! Their bytes are what the codec would make of them: fields in order, a case of an enum as its
+//! number, integers of more than one byte as short as their value is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{Buf, BufMut};
+use foca::{Header, Member, Message, State};
+
+use super::CodecError;
+use crate::NodeId;
+use crate::identity::{Endpoint, Identity};
+
+/// Longest header or member of the failure detector: three identities of IPv6 addresses, each of at
+/// most 44 bytes, and some numbers.
+const SWIM_ITEM_BYTES_MAX: usize = 192;
+
+/// Largest number that is its own first and only byte.
+const NUMBER_BYTE_MAX: u8 = 250;
+
+/// First bytes of numbers of two, four and eight bytes, which follow, the lowest first.
+const NUMBER_TWO: u8 = 251;
+const NUMBER_FOUR: u8 = 252;
+const NUMBER_EIGHT: u8 = 253;
+
+/// The kinds of packets of the failure detector, as [`foca::Message`] numbers them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SwimKind {
+    /// A probe.
+    Ping,
+    /// Its answer.
+    Ack,
+    /// A probe by way of others, one of its four steps.
+    Indirect,
+    /// A greeting; not used here.
+    Announce,
+    /// The answer to that; not used here.
+    Feed,
+    /// Rumours.
+    Gossip,
+    /// Custom rumours; not used here.
+    Broadcast,
+    /// The receiver is held to be down.
+    TurnUndead,
+}
+
+/// The kind of a packet of the failure detector, without decoding it.
+pub fn peek_swim(bytes: &[u8]) -> Option<SwimKind> {
+    let mut rest = bytes;
+    skip_address(&mut rest)?;
+    // Node and epoch.
+    (0..2).try_for_each(|_| skip_number(&mut rest))?;
+    peek_after_sender(rest)
+}
+
+/// The same of a packet without its sender's node and epoch.
+pub fn peek_short_swim(bytes: &[u8]) -> Option<SwimKind> {
+    let mut rest = bytes;
+    skip_address(&mut rest)?;
+    peek_after_sender(rest)
+}
+
+/// The same of what follows these two.
+fn peek_after_sender(mut rest: &[u8]) -> Option<SwimKind> {
+    // Renewals and incarnation.
+    (0..2).try_for_each(|_| skip_number(&mut rest))?;
+    skip_address(&mut rest)?;
+    // Node, epoch, renewals.
+    (0..3).try_for_each(|_| skip_number(&mut rest))?;
+    Some(match rest.first()? {
+        0 => SwimKind::Ping,
+        1 => SwimKind::Ack,
+        2..=5 => SwimKind::Indirect,
+        6 => SwimKind::Announce,
+        7 => SwimKind::Feed,
+        8 => SwimKind::Gossip,
+        9 => SwimKind::Broadcast,
+        10 => SwimKind::TurnUndead,
+        _ => return None,
+    })
+}
+
+/// To whom a packet of the failure detector is addressed.
+pub fn swim_receiver(bytes: &[u8]) -> Option<Identity> {
+    let mut rest = bytes;
+    take_header(&mut rest).map(|header| header.dst)
+}
+
+/// A packet of the failure detector without its sender's `node` and `epoch`, as what is before and
+/// after them; `None`: it is of somebody else.
+pub fn shorten_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<(&[u8], &[u8])> {
+    let (address, rest) = split_address(bytes)?;
+    Some((address, rest.strip_prefix(sender(node, epoch).as_slice())?))
+}
+
+/// What [`shorten_swim`] took out, put in again, at the end of `whole`; `None`: the address before
+/// it is cut, or there is no room.
+pub(crate) fn restore_swim(
+    bytes: &[u8],
+    node: NodeId,
+    epoch: u64,
+    whole: &mut impl BufMut,
+) -> Option<()> {
+    let (address, rest) = split_address(bytes)?;
+    let sender = sender(node, epoch);
+    if whole.remaining_mut() < bytes.len() + sender.len {
+        return None;
+    }
+    whole.put_slice(address);
+    whole.put_slice(sender.as_slice());
+    whole.put_slice(rest);
+    Some(())
+}
+
+/// Bytes that [`shorten_swim`] takes out.
+pub(crate) fn sender_bytes(node: NodeId, epoch: u64) -> usize {
+    sender(node, epoch).len
+}
+
+fn sender(node: NodeId, epoch: u64) -> Item {
+    let mut item = Item::EMPTY;
+    item.put_sender(node, epoch);
+    item
+}
+
+/// The beginning of all news about whoever is at `addr`.
+pub(crate) fn endpoint(addr: Endpoint) -> Item {
+    let mut item = Item::EMPTY;
+    item.put_endpoint(addr);
+    item
+}
+
+/// The bytes of the next member, taken from `rest`.
+pub(crate) fn split_member<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let all = *rest;
+    skip_address(rest)?;
+    // Node, epoch, renewals; incarnation and state.
+    (0..5).try_for_each(|_| skip_number(rest))?;
+    Some(&all[..all.len() - rest.len()])
+}
+
+/// The sender's address, with which a packet begins, and what follows.
+fn split_address(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
+    skip_address(&mut rest)?;
+    Some(bytes.split_at(bytes.len() - rest.len()))
+}
+
+/// An IP address and a port.
+fn skip_address(bytes: &mut &[u8]) -> Option<()> {
+    let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
+    *bytes = bytes.get(1 + ip_bytes..)?;
+    skip_number(bytes)
+}
+
+fn skip_number(bytes: &mut &[u8]) -> Option<()> {
+    let len = match *bytes.first()? {
+        ..=NUMBER_BYTE_MAX => 1,
+        NUMBER_TWO => 3,
+        NUMBER_FOUR => 5,
+        NUMBER_EIGHT => 9,
+        _ => return None,
+    };
+    *bytes = bytes.get(len..)?;
+    Some(())
+}
+
+/// The failure detector's wire format.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SwimCodec;
+
+impl foca::Codec<Identity> for SwimCodec {
+    type Error = CodecError;
+
+    fn encode_header(
+        &mut self,
+        header: &Header<Identity>,
+        buf: impl BufMut,
+    ) -> Result<(), CodecError> {
+        let mut item = Item::EMPTY;
+        item.put_identity(&header.src);
+        item.put_number(header.src_incarnation.into());
+        item.put_identity(&header.dst);
+        item.put_message(&header.message);
+        item.write(buf)
+    }
+
+    fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>, CodecError> {
+        take(buf, take_header)
+    }
+
+    fn encode_member(
+        &mut self,
+        member: &Member<Identity>,
+        buf: impl BufMut,
+    ) -> Result<(), CodecError> {
+        let mut item = Item::EMPTY;
+        item.put_identity(member.id());
+        item.put_number(member.incarnation().into());
+        item.put(&[match member.state() {
+            State::Alive => 0,
+            State::Suspect => 1,
+            State::Down => 2,
+        }]);
+        item.write(buf)
+    }
+
+    fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>, CodecError> {
+        take(buf, take_member)
+    }
+}
+
+/// A header or member that is being encoded, or a part of one.
+pub(crate) struct Item {
+    bytes: [u8; SWIM_ITEM_BYTES_MAX],
+    len: usize,
+}
+
+impl Item {
+    const EMPTY: Self = Self { bytes: [0; SWIM_ITEM_BYTES_MAX], len: 0 };
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// A number of whatever width, as short as can be.
+    fn put_number(&mut self, number: u64) {
+        let [a, b, c, d, ..] = number.to_le_bytes();
+        match number {
+            0..=250 => self.put(&[a]),
+            251..=0xffff => self.put(&[NUMBER_TWO, a, b]),
+            0x1_0000..=0xffff_ffff => self.put(&[NUMBER_FOUR, a, b, c, d]),
+            _ => {
+                self.put(&[NUMBER_EIGHT]);
+                self.put(&number.to_le_bytes());
+            }
+        }
+    }
+
+    fn put_sender(&mut self, node: NodeId, epoch: u64) {
+        self.put_number(node.0);
+        self.put_number(epoch);
+    }
+
+    fn put_identity(&mut self, identity: &Identity) {
+        let Identity { addr, node, epoch, renew } = *identity;
+        self.put_endpoint(addr);
+        self.put_sender(node, epoch);
+        self.put_number(renew.into());
+    }
+
+    fn put_endpoint(&mut self, addr: Endpoint) {
+        let addr = addr.socket();
+        match addr.ip() {
+            IpAddr::V4(ip) => {
+                self.put(&[0]);
+                self.put(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                self.put(&[1]);
+                self.put(&ip.octets());
+            }
+        }
+        self.put_number(addr.port().into());
+    }
+
+    fn put_message(&mut self, message: &Message<Identity>) {
+        let (case, of, number) = match message {
+            Message::Ping(number) => (0, None, Some(number)),
+            Message::Ack(number) => (1, None, Some(number)),
+            Message::PingReq { target, probe_number } => (2, Some(target), Some(probe_number)),
+            Message::IndirectPing { origin, probe_number } => (3, Some(origin), Some(probe_number)),
+            Message::IndirectAck { target, probe_number } => (4, Some(target), Some(probe_number)),
+            Message::ForwardedAck { origin, probe_number } => (5, Some(origin), Some(probe_number)),
+            Message::Announce => (6, None, None),
+            Message::Feed => (7, None, None),
+            Message::Gossip => (8, None, None),
+            Message::Broadcast => (9, None, None),
+            Message::TurnUndead => (10, None, None),
+        };
+        self.put(&[case]);
+        if let Some(identity) = of {
+            self.put_identity(identity);
+        }
+        if let Some(&number) = number {
+            // One byte, whatever it is.
+            self.put(&[number]);
+        }
+    }
+
+    fn write(&self, mut buf: impl BufMut) -> Result<(), CodecError> {
+        if buf.remaining_mut() < self.len {
+            return Err(CodecError::Full);
+        }
+        buf.put_slice(self.as_slice());
+        Ok(())
+    }
+}
+
+/// Takes one item from the beginning of `buf`.
+fn take<T>(mut buf: impl Buf, item: impl Fn(&mut &[u8]) -> Option<T>) -> Result<T, CodecError> {
+    let mut rest = buf.chunk();
+    let len = rest.len();
+    let value = item(&mut rest).ok_or(CodecError::Swim)?;
+    let taken = len - rest.len();
+    buf.advance(taken);
+    Ok(value)
+}
+
+fn take_header(bytes: &mut &[u8]) -> Option<Header<Identity>> {
+    let src = take_identity(bytes)?;
+    let src_incarnation = take_number(bytes, NUMBER_TWO)?.try_into().ok()?;
+    let dst = take_identity(bytes)?;
+    Some(Header { src, src_incarnation, dst, message: take_message(bytes)? })
+}
+
+fn take_member(bytes: &mut &[u8]) -> Option<Member<Identity>> {
+    let id = take_identity(bytes)?;
+    let incarnation = take_number(bytes, NUMBER_TWO)?.try_into().ok()?;
+    let state = match take_number(bytes, NUMBER_FOUR)? {
+        0 => State::Alive,
+        1 => State::Suspect,
+        2 => State::Down,
+        _ => return None,
+    };
+    Some(Member::new(id, incarnation, state))
+}
+
+fn take_message(bytes: &mut &[u8]) -> Option<Message<Identity>> {
+    let case = take_number(bytes, NUMBER_FOUR)?;
+    Some(match case {
+        0 => Message::Ping(take_byte(bytes)?),
+        1 => Message::Ack(take_byte(bytes)?),
+        2 => Message::PingReq { target: take_identity(bytes)?, probe_number: take_byte(bytes)? },
+        3 => {
+            Message::IndirectPing { origin: take_identity(bytes)?, probe_number: take_byte(bytes)? }
+        }
+        4 => {
+            Message::IndirectAck { target: take_identity(bytes)?, probe_number: take_byte(bytes)? }
+        }
+        5 => {
+            Message::ForwardedAck { origin: take_identity(bytes)?, probe_number: take_byte(bytes)? }
+        }
+        6 => Message::Announce,
+        7 => Message::Feed,
+        8 => Message::Gossip,
+        9 => Message::Broadcast,
+        10 => Message::TurnUndead,
+        _ => return None,
+    })
+}
+
+fn take_identity(bytes: &mut &[u8]) -> Option<Identity> {
+    let ip = match take_number(bytes, NUMBER_FOUR)? {
+        0 => IpAddr::from(take_octets::<4>(bytes)?),
+        1 => IpAddr::from(take_octets::<16>(bytes)?),
+        _ => return None,
+    };
+    let port = take_number(bytes, NUMBER_TWO)?.try_into().ok()?;
+    let node = NodeId(take_number(bytes, NUMBER_EIGHT)?);
+    let epoch = take_number(bytes, NUMBER_EIGHT)?;
+    let renew = take_number(bytes, NUMBER_FOUR)?.try_into().ok()?;
+    Some(Identity { addr: SocketAddr::new(ip, port).into(), node, epoch, renew })
+}
+
+fn take_octets<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (octets, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*octets)
+}
+
+fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
+    take_octets(bytes).map(|[byte]| byte)
+}
+
+/// A number that is no wider than `widest` says.
+fn take_number(bytes: &mut &[u8], widest: u8) -> Option<u64> {
+    let first = take_byte(bytes)?;
+    if first <= NUMBER_BYTE_MAX {
+        return Some(first.into());
+    }
+    if first > widest {
+        return None;
+    }
+    match first {
+        NUMBER_TWO => take_octets(bytes).map(|octets| u16::from_le_bytes(octets).into()),
+        NUMBER_FOUR => take_octets(bytes).map(|octets| u32::from_le_bytes(octets).into()),
+        NUMBER_EIGHT => take_octets(bytes).map(u64::from_le_bytes),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use foca::Codec;
+
+    use super::*;
+    use crate::codec::encode;
+
+    fn four() -> Identity {
+        let addr = "10.0.0.1:4162".parse::<SocketAddr>().unwrap().into();
+        Identity { addr, node: NodeId(7), epoch: 300, renew: 2 }
+    }
+
+    fn six() -> Identity {
+        let addr = "[2001:db8::1]:17".parse::<SocketAddr>().unwrap().into();
+        let (node, epoch) = (NodeId(u64::MAX), 1_700_000_000_000);
+        Identity { addr, node, epoch, renew: 70_000 }
+    }
+
+    /// Both, as serde wrote them before.
+    const FOUR: &str = "000a000001fb421007fb2c0102";
+    const SIX: &str = "0120010db800000000000000000000000111fdfffffffffffffffffd0068e5cf8b010000\
+                       fc70110100";
+
+    /// Every message about `of`, with its kind and its bytes as serde wrote them.
+    fn messages(of: Identity, its: &str) -> Vec<(Message<Identity>, SwimKind, String)> {
+        let probe_number = 251;
+        let plain = |message, kind, bytes: &str| (message, kind, bytes.to_owned());
+        let indirect = |message, case| (message, SwimKind::Indirect, format!("{case:02x}{its}fb"));
+        vec![
+            plain(Message::Ping(0), SwimKind::Ping, "0000"),
+            plain(Message::Ack(255), SwimKind::Ack, "01ff"),
+            indirect(Message::PingReq { target: of, probe_number }, 2),
+            indirect(Message::IndirectPing { origin: of, probe_number }, 3),
+            indirect(Message::IndirectAck { target: of, probe_number }, 4),
+            indirect(Message::ForwardedAck { origin: of, probe_number }, 5),
+            plain(Message::Announce, SwimKind::Announce, "06"),
+            plain(Message::Feed, SwimKind::Feed, "07"),
+            plain(Message::Gossip, SwimKind::Gossip, "08"),
+            plain(Message::Broadcast, SwimKind::Broadcast, "09"),
+            plain(Message::TurnUndead, SwimKind::TurnUndead, "0a"),
+        ]
+    }
+
+    fn header_bytes(header: &Header<Identity>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        SwimCodec.encode_header(header, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn member_bytes(member: &Member<Identity>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        SwimCodec.encode_member(member, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn headers() -> Vec<(Header<Identity>, SwimKind, String)> {
+        let mut headers = Vec::new();
+        for ((src, from), (dst, to)) in
+            [((four(), FOUR), (six(), SIX)), ((six(), SIX), (four(), FOUR))]
+        {
+            for (message, kind, bytes) in messages(src, from) {
+                let header = Header { src, src_incarnation: 1000, dst, message };
+                headers.push((header, kind, format!("{from}fbe803{to}{bytes}")));
+            }
+        }
+        headers
+    }
+
+    /// Whether `value` and `bytes` are each other's, and no part of `bytes` is anything.
+    fn check<T: Debug + PartialEq>(
+        value: &T,
+        bytes: &[u8],
+        expected: &str,
+        decode: impl Fn(&[u8]) -> Result<T, CodecError>,
+    ) {
+        assert_eq!(hex(bytes), expected, "{value:?}");
+        assert_eq!(&decode(bytes).unwrap(), value);
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "{value:?} at {len}");
+        }
+    }
+
+    #[test]
+    fn the_types_of_foca_have_the_bytes_that_serde_gave_them() {
+        for (header, _, expected) in headers() {
+            let bytes = header_bytes(&header);
+            check(&header, &bytes, &expected, |bytes| SwimCodec.decode_header(bytes));
+        }
+        for (id, its) in [(four(), FOUR), (six(), SIX)] {
+            assert_eq!(hex(&encode(&id)), its);
+            for (incarnation, state, end) in [
+                (0, State::Alive, "0000"),
+                (250, State::Suspect, "fa01"),
+                (u16::MAX, State::Down, "fbffff02"),
+            ] {
+                let member = Member::new(id, incarnation, state);
+                let bytes = member_bytes(&member);
+                let expected = format!("{its}{end}");
+                check(&member, &bytes, &expected, |bytes| SwimCodec.decode_member(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_message_or_state_is_an_error() {
+        let mut header = header_bytes(&headers()[6].0);
+        let mut member = member_bytes(&Member::alive(four()));
+        for (case, last) in [(11, &mut header), (3, &mut member)] {
+            *last.last_mut().unwrap() = case;
+        }
+        assert!(SwimCodec.decode_header(&header[..]).is_err());
+        assert!(SwimCodec.decode_member(&member[..]).is_err());
+    }
+
+    #[test]
+    fn an_item_that_does_not_fit_leaves_the_buffer_as_it_is() {
+        let member = Member::alive(six());
+        let whole = member_bytes(&member).len();
+        for room in 0..whole {
+            let mut buf = bytes::BytesMut::new().limit(room);
+            assert!(SwimCodec.encode_member(&member, &mut buf).is_err());
+            assert!(buf.get_ref().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_packet_is_recognised_without_decoding_it() {
+        for (header, kind, _) in headers() {
+            let bytes = header_bytes(&header);
+            assert_eq!(peek_swim(&bytes), Some(kind));
+            assert_eq!(swim_receiver(&bytes), Some(header.dst));
+            assert_eq!(peek_swim(&bytes[..20]), None);
+            let Identity { node, epoch, .. } = header.src;
+            let short = shorten_swim(&bytes, node, epoch).unwrap();
+            let short = [short.0, short.1].concat();
+            assert_eq!(peek_short_swim(&short), Some(kind));
+            assert_eq!(peek_short_swim(&short[..16]), None);
+        }
+    }
+}
