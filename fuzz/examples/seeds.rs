@@ -51,9 +51,9 @@ fn swim() -> Vec<Vec<u8>> {
         foca::Message::TurnUndead,
         foca::Message::Announce,
     ] {
-        let addr = ([10, 0, 0, 9], 4162).into();
+        let addr = std::net::SocketAddr::from(([10, 0, 0, 9], 4162)).into();
         let dst =
-            grapevine_gossip::identity::Identity { addr: addr.into(), node: NodeId(1), epoch: 5, renew: 0 };
+            grapevine_gossip::identity::Identity { addr, node: NodeId(1), epoch: 5, renew: 0 };
         let mut bytes = Vec::new();
         let header = foca::Header { src: peer(), src_incarnation: 0, dst, message };
         SwimCodec.encode_header(&header, &mut bytes).expect("a header");

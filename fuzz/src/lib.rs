@@ -108,7 +108,7 @@ impl Node {
 
     /// Hands in a datagram of the member's.
     pub fn datagram(&mut self, bytes: &[u8]) {
-        self.tell(Input::Datagram { from: peer().addr, bytes });
+        self.tell(Input::Datagram { from: peer().addr.socket(), bytes });
     }
 
     fn carry_out(&mut self) {
