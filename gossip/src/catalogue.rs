@@ -479,10 +479,7 @@ impl Catalogue {
 }
 
 fn record_of(section: &Section, producer: ProducerId) -> Option<&Arc<ProducerRecord>> {
-    match section.get(&Key::record(producer))? {
-        Value::Producer(record) if is_listed(record) => Some(record),
-        Value::Producer(_) | Value::Registered { .. } => None,
-    }
+    section.record(producer).filter(|record| is_listed(record))
 }
 
 /// A node that does not serve clients yet has no ports and is not listed.

@@ -1,5 +1,6 @@
 //! A producer as nsqlookupd describes it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError, Encoder};
@@ -34,6 +35,21 @@ impl Producer {
     /// `broadcast_address:tcp_port`: two registrations with the same one are the same nsqd.
     pub fn address(&self) -> String {
         format!("{}:{}", self.broadcast_address, self.tcp_port)
+    }
+
+    /// Compares [`address`](Self::address) without making one.
+    pub fn cmp_address(&self, other: &Self) -> Ordering {
+        let (mine, theirs) =
+            (self.broadcast_address.as_bytes(), other.broadcast_address.as_bytes());
+        let both = mine.len().min(theirs.len());
+        match mine[..both].cmp(&theirs[..both]) {
+            Ordering::Equal if mine.len() == theirs.len() && self.tcp_port == other.tcp_port => {
+                Ordering::Equal
+            }
+            // What follows is a colon and a number, compared as text.
+            Ordering::Equal => self.address().cmp(&other.address()),
+            order => order,
+        }
     }
 
     /// `broadcast_address:http_port`: how `/topic/tombstone` names a node.

@@ -13,10 +13,12 @@ mod key;
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
 use crate::audit::{Touch, entry_hash};
+use crate::producer::ProducerRecord;
 
 use entries::Shared;
 
@@ -268,19 +270,26 @@ impl Section {
         self.entries.get(key)?.value.as_ref()
     }
 
+    /// What the owner says of one of its producers.
+    pub fn record(&self, producer: ProducerId) -> Option<&Arc<ProducerRecord>> {
+        match self.entries.at(&("", producer, ""))?.value.as_ref()? {
+            Value::Producer(record) => Some(record),
+            Value::Registered { .. } => None,
+        }
+    }
+
     /// The last write of `key`, deletions included.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
 
     /// Live keys of `topic` with their entries, in order.
-    pub fn topic<'a>(
+    pub fn topic<'a, 't>(
         &'a self,
-        topic: &'a str,
-    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
-        let first = Key::new(ProducerId(0), topic, "");
+        topic: &'t str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a, 't> {
         self.entries
-            .range(first)
+            .range(&(topic, ProducerId(0), ""))
             .take_while(move |(key, _)| &*key.topic == topic)
             .filter(|(_, entry)| entry.value.is_some())
     }

@@ -1,6 +1,6 @@
 //! What this node answers to `/lookup`: a projection of the catalogue, readable from any thread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -246,8 +246,8 @@ impl TopicRow {
     /// Adds a registration; a producer registered at several owners counts once, and a tombstone
     /// at one of them counts for all.
     pub(crate) fn add_producer(&mut self, record: &Arc<ProducerRecord>, tombstoned: Option<i64>) {
-        let address = record.producer.address();
-        match self.producers.binary_search_by(|p| p.record.producer.address().cmp(&address)) {
+        let producer = &record.producer;
+        match self.producers.binary_search_by(|p| p.record.producer.cmp_address(producer)) {
             Ok(at) => {
                 let known = &mut self.producers[at];
                 known.tombstoned_at = known.tombstoned_at.max(tombstoned);
@@ -264,8 +264,9 @@ impl TopicRow {
     pub(crate) fn add_channel(&mut self, channel: &Name, record: Option<&Arc<ProducerRecord>>) {
         let producers = self.channels.entry(Arc::clone(channel)).or_default();
         if let Some(record) = record {
-            let known: BTreeSet<String> = producers.iter().map(|r| r.producer.address()).collect();
-            if !known.contains(&record.producer.address()) {
+            let is_same =
+                |known: &Arc<ProducerRecord>| known.producer.cmp_address(&record.producer).is_eq();
+            if !producers.iter().any(is_same) {
                 producers.push(Arc::clone(record));
             }
         }

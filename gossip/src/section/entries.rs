@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::sync::{Arc, Weak};
 
-use super::key::{self, Entry, Key};
+use super::key::{self, Entry, Key, Place};
 
 /// Most contents that a thread knows again; more than a thousand nodes change at once.
 const KNOWN_MAX: usize = 65_536;
@@ -63,9 +63,17 @@ impl Entries {
         self.keys.iter()
     }
 
+    /// The last write of the key at `place`.
+    pub(super) fn at(&self, place: &dyn Place) -> Option<&Entry> {
+        self.keys.get(place)
+    }
+
     /// Keys from `first` on, in order.
-    pub(super) fn range(&self, first: Key) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.keys.range(first..)
+    pub(super) fn range<'a>(
+        &'a self,
+        first: &dyn Place,
+    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
+        self.keys.range::<dyn Place, _>((Bound::Included(first), Bound::Unbounded))
     }
 
     /// Keys whose last write is `ver` or later, by version.

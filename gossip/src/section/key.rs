@@ -1,5 +1,7 @@
 //! What a section is made of: keys and values, and the writes and answers that travel.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use grapevine_protocol::is_valid_name;
@@ -69,6 +71,53 @@ impl<'de, Context> BorrowDecode<'de, Context> for Key {
         Ok(Self { topic, producer, channel: name(from)? })
     }
 }
+
+
+/// A place in the order of keys: a [`Key`], or what one would be made of.
+///
+/// A key owns its names, and to make one only to look for it costs more than the search.
+pub(super) trait Place {
+    /// Topic, producer and channel: what keys are ordered by.
+    fn parts(&self) -> (&str, ProducerId, &str);
+}
+
+impl Place for Key {
+    fn parts(&self) -> (&str, ProducerId, &str) {
+        (&self.topic, self.producer, &self.channel)
+    }
+}
+
+impl Place for (&str, ProducerId, &str) {
+    fn parts(&self) -> (&str, ProducerId, &str) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Place + 'a> for Key {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn Place + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for dyn Place + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Place + '_ {}
 
 /// What a live key says.
 #[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]

@@ -1,11 +1,10 @@
 //! What `/lookup` answers, against the members and sections that the answer must come from.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use grapevine_gossip::NodeId;
 use grapevine_gossip::cluster::Cluster;
-use grapevine_gossip::section::{Key, Section, Value};
+use grapevine_gossip::section::{Key, Section};
+use grapevine_gossip::{NodeId, Producer};
 
 use crate::oracle::violation;
 use crate::outcome::Violation;
@@ -15,10 +14,10 @@ use crate::outcome::Violation;
 pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
     let Some(row) = catalogue.row(topic) else { return Ok(()) };
-    let mut allowed: Option<BTreeSet<(String, u16)>> = None;
+    let mut allowed: Option<Vec<(&str, u16)>> = None;
     for producer in row.visible() {
         let allowed = allowed.get_or_insert_with(|| who_may_be_listed(topic, cluster));
-        if !allowed.contains(&(producer.broadcast_address.clone(), producer.tcp_port)) {
+        if allowed.binary_search(&address(producer)).is_err() {
             let what = format!("topic={topic} producer={}", producer.address());
             return Err(violation("S6", "listed-without-cause", node, what));
         }
@@ -43,28 +42,24 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
     topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
 }
 
-fn who_may_be_listed(topic: &str, cluster: &Cluster) -> BTreeSet<(String, u16)> {
+/// Addresses of those who may be listed, in order.
+fn who_may_be_listed<'a>(topic: &str, cluster: &'a Cluster) -> Vec<(&'a str, u16)> {
     let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
     let members = active.iter().filter_map(|(node, id)| {
         catalogue.section(node).filter(|section| section.epoch == id.epoch)
     });
-    let sections = std::iter::once(catalogue.own()).chain(members);
-    sections.flat_map(|section| producers(topic, section)).collect()
+    let mut addresses = Vec::new();
+    for section in std::iter::once(catalogue.own()).chain(members) {
+        let of_topic = section.topic(topic).filter(|(key, _)| key.channel.is_empty());
+        let records = of_topic.filter_map(|(key, _)| section.record(key.producer));
+        addresses.extend(records.map(|record| address(&record.producer)));
+    }
+    addresses.sort_unstable();
+    addresses
 }
 
-fn producers<'a>(
-    topic: &'a str,
-    section: &'a Section,
-) -> impl Iterator<Item = (String, u16)> + use<'a> {
-    section.topic(topic).filter(|(key, _)| key.channel.is_empty()).filter_map(|(key, _)| {
-        match section.get(&Key::record(key.producer))? {
-            Value::Producer(record) => {
-                let producer = &record.producer;
-                Some((producer.broadcast_address.clone(), producer.tcp_port))
-            }
-            Value::Registered { .. } => None,
-        }
-    })
+fn address(producer: &Producer) -> (&str, u16) {
+    (&producer.broadcast_address, producer.tcp_port)
 }
 
 /// A topic that `held` lists and its owner does not, or the other way round: whether it is the
