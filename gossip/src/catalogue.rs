@@ -4,6 +4,7 @@
 //! a [`Wish`]: it is applied to the rows of this node at once, sent to the owner until the
 //! owner's own section shows its effect, and then forgotten.
 
+mod audit;
 mod replica;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,13 +14,14 @@ use std::time::Duration;
 use grapevine_protocol::Moment;
 
 use crate::NodeId;
-use crate::audit::Touched;
 use crate::config::Timings;
 use crate::node_map::NodeMap;
 use crate::producer::ProducerRecord;
 use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
 use crate::view::{LookupView, TopicRow};
 use crate::wish::{What, Wish, Wishes};
+
+use audit::Audit;
 
 pub use replica::Replica;
 
@@ -46,8 +48,8 @@ pub struct Catalogue {
     dirty_producers: bool,
     /// The own section has no room, and that has been said.
     is_full: bool,
-    /// Owners whose sections may have changed, for an auditor; `None` without one.
-    touched: Option<BTreeSet<NodeId>>,
+    /// `None`: nobody audits this.
+    audit: Option<Audit>,
 }
 
 impl Catalogue {
@@ -67,35 +69,8 @@ impl Catalogue {
             dirty_topics: BTreeSet::new(),
             dirty_producers: false,
             is_full: false,
-            touched: None,
+            audit: None,
         }
-    }
-
-    /// From now on notes what changes, for [`take_touched`](Self::take_touched).
-    pub fn begin_audit(&mut self) {
-        self.touched.get_or_insert_default();
-        self.own.begin_audit();
-        for replica in self.replicas.values_mut() {
-            replica.section.begin_audit();
-        }
-    }
-
-    /// The sections that may have changed since the last call, in order of owner; nothing without
-    /// [`begin_audit`](Self::begin_audit).
-    pub fn take_touched(&mut self) -> Vec<Touched> {
-        let owners = match &mut self.touched {
-            Some(touched) if !touched.is_empty() => std::mem::take(touched),
-            Some(_) | None => return Vec::new(),
-        };
-        let touched = owners.into_iter().map(|owner| {
-            let section = if owner == self.me {
-                Some(&mut self.own)
-            } else {
-                self.replicas.get_mut(&owner).map(|replica| &mut replica.section)
-            };
-            Touched { owner, touches: section.map(Section::take_touches).unwrap_or_default() }
-        });
-        touched.collect()
     }
 
     /// This node.
@@ -362,6 +337,8 @@ impl Catalogue {
         for &owner in owners {
             let section = self.section(owner)?;
             let shown = self.shows(owner);
+            // Its keys come producer by producer.
+            let mut last: Option<(ProducerId, Option<&Arc<ProducerRecord>>)> = None;
             for (key, entry) in section.topic(topic) {
                 let Some(value) = entry.value.as_ref() else { continue };
                 let Some(Value::Registered { tombstoned_at_ns }) =
@@ -369,7 +346,13 @@ impl Catalogue {
                 else {
                     continue;
                 };
-                let record = if shown { record_of(section, key.producer) } else { None };
+                let known = last.filter(|(producer, _)| shown && *producer == key.producer);
+                let record = match known {
+                    Some((_, record)) => record,
+                    None if shown => record_of(section, key.producer),
+                    None => None,
+                };
+                last = Some((key.producer, record));
                 if !shown && (is_ephemeral(&key.topic) || is_ephemeral(&key.channel)) {
                     continue;
                 }
@@ -408,8 +391,8 @@ impl Catalogue {
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
         self.stamp += 1;
         let replica = self.replicas.get_or_default(owner);
-        if let Some(touched) = &mut self.touched {
-            touched.insert(owner);
+        if let Some(audit) = &mut self.audit {
+            audit.touch(owner);
             replica.section.begin_audit();
         }
         replica
@@ -417,8 +400,8 @@ impl Catalogue {
 
     fn touch(&mut self, owner: NodeId) {
         self.stamp += 1;
-        if let Some(touched) = &mut self.touched {
-            touched.insert(owner);
+        if let Some(audit) = &mut self.audit {
+            audit.touch(owner);
         }
     }
 
@@ -459,7 +442,9 @@ impl Catalogue {
                     self.owners_of.remove(&key.topic);
                 }
             }
-            self.dirty_topics.insert(Arc::clone(&key.topic));
+            if self.audit.is_none() {
+                self.dirty_topics.insert(Arc::clone(&key.topic));
+            }
         }
         if records_changed {
             self.all_changed(owner);
@@ -469,12 +454,19 @@ impl Catalogue {
     /// Marks every topic of `owner`, because the standing of its producers changed.
     fn all_changed(&mut self, owner: NodeId) {
         self.dirty_producers = true;
-        let mut topics = BTreeSet::new();
-        if let Some(section) = self.section(owner) {
-            topics.extend(section.live().map(|(key, _)| Arc::clone(&key.topic)));
+        if self.audit.is_some() {
+            return;
         }
-        topics.remove("");
-        self.dirty_topics.extend(topics);
+        let is_own = owner == self.me;
+        let section =
+            if is_own { Some(&self.own) } else { self.replicas.get(&owner).map(|r| &r.section) };
+        let mut last: Option<&Name> = None;
+        for (key, _) in section.into_iter().flat_map(Section::live) {
+            if !key.topic.is_empty() && last != Some(&key.topic) {
+                self.dirty_topics.insert(Arc::clone(&key.topic));
+            }
+            last = Some(&key.topic);
+        }
     }
 }
 

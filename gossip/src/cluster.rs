@@ -303,6 +303,11 @@ impl Cluster {
         self.catalogue.begin_audit();
     }
 
+    /// From now on sections that are equal in this and other audited ones are held together.
+    pub fn share_sections(&mut self) {
+        self.catalogue.share_sections();
+    }
+
     /// The sections that may have changed since the last call.
     pub fn take_touched(&mut self) -> Vec<Touched> {
         self.catalogue.take_touched()

@@ -78,10 +78,13 @@ impl Section {
 
     /// What an auditor has not been told yet, in order; nothing without one.
     ///
-    /// An audited section is one of many copies in one process: equal ones are held once from here
-    /// on.
-    pub fn take_touches(&mut self) -> Vec<Touch> {
+    /// An audited section is one of many copies in one process. With `is_sharing` equal ones are
+    /// held once from here on.
+    pub fn take_touches(&mut self, is_sharing: bool) -> Vec<Touch> {
         let Some(untold) = self.untold.take() else { return Vec::new() };
+        if !is_sharing {
+            return untold.touches;
+        }
         let mut hasher = FxHasher::default();
         (self.epoch, self.ver, self.floor, self.live_hash).hash(&mut hasher);
         self.entries.share(hasher.finish());

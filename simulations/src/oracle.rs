@@ -24,16 +24,24 @@ use crate::world::{Cause, Deed, End, NodeView};
 use sections::Sections;
 use views::Views;
 
+/// Nodes up to which each has its own copy of every section: a hundred have 10,000, of some KB.
+const UNSHARED_NODES_MAX: usize = 128;
+
 /// Everything that watches a run.
 #[derive(Debug)]
 pub(crate) struct Oracle {
+    is_sharing: bool,
     sections: Sections,
     views: Views,
 }
 
 impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
-        Self { sections: Sections::new(plan), views: Views::new(plan) }
+        Self {
+            is_sharing: plan.nodes > UNSHARED_NODES_MAX,
+            sections: Sections::new(plan),
+            views: Views::new(plan),
+        }
     }
 
     /// A process is about to start: what it finds on its disk of an earlier life.
@@ -50,6 +58,9 @@ impl Oracle {
         now: Moment,
     ) {
         cluster.begin_audit();
+        if self.is_sharing {
+            cluster.share_sections();
+        }
         self.sections.started(node, cluster.catalogue());
         self.views.started(node, addr, cluster, now);
     }

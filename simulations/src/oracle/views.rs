@@ -176,10 +176,11 @@ impl Views {
                 let what = format!("owner={owner} epoch={}", replica.section.epoch);
                 return Err(violation("S6", "shown-without-member", node, what));
             }
-            if let Some(step) = self.table.holds(node, touched.owner, replica, now) {
+            let owner = self.table.owner(touched.owner, now);
+            if let Some(step) = self.table.holds(node, owner, replica, now) {
                 self.step(node, &step, now)?;
             }
-            self.note_retention(node, touched.owner, replica.is_some(), active.is_some(), now);
+            self.note_retention(node, owner, replica.is_some(), active.is_some(), now);
         }
         Ok(())
     }
@@ -224,15 +225,7 @@ impl Views {
         Ok(())
     }
 
-    fn note_retention(
-        &mut self,
-        node: usize,
-        owner: NodeId,
-        held: bool,
-        active: bool,
-        now: Moment,
-    ) {
-        let owner = self.table.owner(owner, now);
+    fn note_retention(&mut self, node: usize, owner: usize, held: bool, active: bool, now: Moment) {
         let detached = &mut self.nodes[node].detached;
         let known = detached.iter().position(|(known, _)| *known == owner);
         match (held && !active, known) {

@@ -1,12 +1,11 @@
 //! What is still to happen, by time.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::broker::BrokerEvent;
 
-/// Something that happens at some time. Small, since the heap moves it about; what is large lies
-/// in a slab.
+/// Something that happens at some time. Small; what is large lies in a slab.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// A datagram reaches a node's socket.
@@ -77,54 +76,50 @@ impl Event {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    at: u64,
-    sequence: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    /// The earliest is the greatest, which is what the heap gives first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
-    }
-}
+/// Bits of a place among the events; the others of a word count what was added, of which there are
+/// then 2^38.
+const PLACE_BITS: u32 = 26;
 
 /// Events by time; those of one instant in the order they were added.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    heap: BinaryHeap<Due>,
+    /// When, in which order, and where the event is: 16 bytes, since a heap moves them about.
+    heap: BinaryHeap<Reverse<u128>>,
+    events: Vec<Event>,
+    /// Places among them that nothing is in.
+    free: Vec<u32>,
     sequence: u64,
 }
 
 impl Queue {
     /// Adds an event at `at`, in ns from the start.
     pub(super) fn add(&mut self, at: u64, event: Event) {
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = event;
+                place
+            }
+            None => {
+                self.events.push(event);
+                (self.events.len() - 1) as u32
+            }
+        };
+        debug_assert!(place >> PLACE_BITS == 0, "67 million events are waiting");
         self.sequence += 1;
-        self.heap.push(Due { at, sequence: self.sequence, event });
+        let order = self.sequence << PLACE_BITS | u64::from(place);
+        self.heap.push(Reverse(u128::from(at) << 64 | u128::from(order)));
     }
 
     /// The next event and its time, unless it is later than `end`.
     pub(super) fn next(&mut self, end: u64) -> Option<(u64, Event)> {
-        if self.heap.peek()?.at > end {
+        let time = |due: &Reverse<u128>| (due.0 >> 64) as u64;
+        if time(self.heap.peek()?) > end {
             return None;
         }
-        self.heap.pop().map(|due| (due.at, due.event))
+        let due = self.heap.pop()?;
+        let place = due.0 as u32 & ((1 << PLACE_BITS) - 1);
+        self.free.push(place);
+        Some((time(&due), self.events[place as usize]))
     }
 }
 

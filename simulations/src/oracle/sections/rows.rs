@@ -119,6 +119,9 @@ impl Rows {
 
     /// Compares every key that somebody changed since the last time.
     pub(super) fn check_changed(&mut self, own: &Section, now: Moment) -> Result<(), Broken> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
         let mut changed = std::mem::take(&mut self.changed);
         let result = changed.iter().try_for_each(|key| self.check(key, own, now));
         changed.clear();

@@ -90,12 +90,12 @@ impl Views {
         let owner = &self.table.owners[owner];
         let is_alive = owner.standing == Standing::Member && owner.epoch() == id.epoch;
         is_alive
-            && !self.traffic.is_any_spent(now)
             && self.table.is_judged(node)
             && self.weather.has_good_links()
             && !self.weather.is_core_healed()
             && self.weather.calm_since().is_some_and(|at| now.since(at) >= CALM_BEFORE_BLAME)
             && self.agreed_in_calm.is_some_and(|at| now.since(at) >= CALM_BEFORE_BLAME)
+            && !self.traffic.is_any_spent(now)
     }
 
     /// A node stops because another seems to have its id.

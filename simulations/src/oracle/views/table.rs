@@ -401,15 +401,14 @@ impl Table {
         step
     }
 
-    /// Node `at` may have another copy of what `id` wrote.
+    /// Node `at` may have another copy of what owner `index` wrote.
     pub(super) fn holds(
         &mut self,
         at: usize,
-        id: NodeId,
+        index: usize,
         replica: Option<&Replica>,
         now: Moment,
     ) -> Option<Step> {
-        let index = self.owner(id, now);
         let shown = replica.filter(|replica| replica.is_shown());
         let shown = shown.map_or(0, |replica| fingerprint(&replica.section));
         let ver = replica.map_or(0, |replica| replica.section.ver);

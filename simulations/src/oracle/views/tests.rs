@@ -83,7 +83,8 @@ impl Stage {
                 stage.up(viewer, owner, at(2.0)).unwrap();
                 let own = stage.clusters[owner].catalogue().own().clone();
                 let replica = replica(own);
-                stage.views.table.holds(viewer, id(owner), Some(&replica), at(2.0));
+                let owner = stage.views.table.owner(id(owner), at(2.0));
+                stage.views.table.holds(viewer, owner, Some(&replica), at(2.0));
             }
         }
         stage.views.note_agreement(at(2.0));
@@ -230,7 +231,8 @@ fn a_change_is_stale_until_the_last_node_has_it() {
     for (viewer, now) in [(0, 20.1), (2, 20.3)] {
         assert!(stage.views.figures.staleness_ms.is_empty());
         let copy = replica(stage.clusters[1].catalogue().own().clone());
-        let step = stage.views.table.holds(viewer, id(1), Some(&copy), at(now)).unwrap();
+        let owner = stage.views.table.owner(id(1), at(now));
+        let step = stage.views.table.holds(viewer, owner, Some(&copy), at(now)).unwrap();
         stage.views.step(viewer, &step, at(now)).unwrap();
     }
     let [staleness] = stage.views.figures.staleness_ms[..] else { panic!("one change") };
@@ -419,7 +421,7 @@ fn random_step(table: &mut Table, draw: Draw, now: Moment) {
             table.lists(node, id(other), Some(epoch), now);
             let mut section = grapevine_gossip::section::Section::new(epoch);
             section.ver = if draw.chance(4, 0.8) { ver } else { ver / 2 };
-            table.holds(node, id(other), Some(&replica(section)), now);
+            table.holds(node, owner, Some(&replica(section)), now);
         }
         _ => {}
     }
