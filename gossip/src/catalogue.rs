@@ -188,6 +188,7 @@ impl Catalogue {
             }
             replica.active_epoch = Some(epoch);
             replica.detached_at = None;
+            self.touch(owner);
             self.all_changed(owner);
         }
     }
@@ -278,10 +279,14 @@ impl Catalogue {
         }
     }
 
+    /// Owners with a live key of `topic`, in order.
+    pub fn owners(&self, topic: &str) -> impl Iterator<Item = NodeId> {
+        self.owners_of.get(topic).into_iter().flatten().copied()
+    }
+
     /// Owners other than this node with a live key of `topic`.
     pub fn other_owners(&self, topic: &str) -> Vec<NodeId> {
-        let owners = self.owners_of.get(topic).into_iter().flatten();
-        owners.copied().filter(|&node| node != self.me).collect()
+        self.owners(topic).filter(|&node| node != self.me).collect()
     }
 
     /// Topics in the index that no section has: the index would grow for ever with names that come
@@ -388,14 +393,17 @@ impl Catalogue {
         by_address.into_values().collect()
     }
 
+    /// What is known of `owner`, to be changed; what then changes is to be [`touch`](Self::touch)ed.
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
-        self.stamp += 1;
-        let replica = self.replicas.get_or_default(owner);
-        if let Some(audit) = &mut self.audit {
-            audit.touch(owner);
-            replica.section.begin_audit();
+        if !self.replicas.contains_key(&owner) {
+            let mut replica = Replica::default();
+            if self.audit.is_some() {
+                replica.section.begin_audit();
+            }
+            self.replicas.insert(owner, replica);
+            self.touch(owner);
         }
-        replica
+        self.replicas.get_or_default(owner)
     }
 
     fn touch(&mut self, owner: NodeId) {
@@ -412,6 +420,7 @@ impl Catalogue {
 
     fn after_apply(&mut self, owner: NodeId, applied: &Applied) {
         let Applied::Changed(keys) = applied else { return };
+        self.touch(owner);
         self.changed(owner, keys);
         let section = self.replicas.get(&owner).map(|replica| &replica.section);
         if let Some(section) = section {

@@ -77,19 +77,30 @@ impl<'de, Context> BorrowDecode<'de, Context> for Key {
 ///
 /// A key owns its names, and to make one only to look for it costs more than the search.
 pub(super) trait Place {
-    /// Topic, producer and channel: what keys are ordered by.
-    fn parts(&self) -> (&str, ProducerId, &str);
+    /// What keys are ordered by: first the topic,
+    fn topic(&self) -> &str;
+
+    /// then the producer, then the channel.
+    fn in_topic(&self) -> (ProducerId, &str);
 }
 
 impl Place for Key {
-    fn parts(&self) -> (&str, ProducerId, &str) {
-        (&self.topic, self.producer, &self.channel)
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    fn in_topic(&self) -> (ProducerId, &str) {
+        (self.producer, &self.channel)
     }
 }
 
 impl Place for (&str, ProducerId, &str) {
-    fn parts(&self) -> (&str, ProducerId, &str) {
-        *self
+    fn topic(&self) -> &str {
+        self.0
+    }
+
+    fn in_topic(&self) -> (ProducerId, &str) {
+        (self.1, self.2)
     }
 }
 
@@ -101,7 +112,8 @@ impl<'a> Borrow<dyn Place + 'a> for Key {
 
 impl Ord for dyn Place + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(&other.parts())
+        // In most comparisons of a search the topics differ.
+        self.topic().cmp(other.topic()).then_with(|| self.in_topic().cmp(&other.in_topic()))
     }
 }
 
@@ -113,7 +125,7 @@ impl PartialOrd for dyn Place + '_ {
 
 impl PartialEq for dyn Place + '_ {
     fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
+        self.cmp(other).is_eq()
     }
 }
 

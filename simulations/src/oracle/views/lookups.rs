@@ -42,14 +42,17 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
     topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
 }
 
-/// Addresses of those who may be listed, in order.
+/// Addresses of those who may be listed, in order. Who is not in the index of topics is not listed.
 fn who_may_be_listed<'a>(topic: &str, cluster: &'a Cluster) -> Vec<(&'a str, u16)> {
     let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
-    let members = active.iter().filter_map(|(node, id)| {
-        catalogue.section(node).filter(|section| section.epoch == id.epoch)
+    let epoch_of = |owner: &NodeId| active.get(owner).map(|id| id.epoch);
+    let sections = catalogue.owners(topic).filter_map(|owner| {
+        let is_right =
+            |section: &&Section| owner == catalogue.me() || epoch_of(&owner) == Some(section.epoch);
+        catalogue.section(owner).filter(is_right)
     });
     let mut addresses = Vec::new();
-    for section in std::iter::once(catalogue.own()).chain(members) {
+    for section in sections {
         let of_topic = section.topic(topic).filter(|(key, _)| key.channel.is_empty());
         let records = of_topic.filter_map(|(key, _)| section.record(key.producer));
         addresses.extend(records.map(|record| address(&record.producer)));
