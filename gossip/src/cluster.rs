@@ -6,6 +6,7 @@
 //! very same machine and the same seed gives the same run.
 
 mod batch;
+mod compare;
 mod datagrams;
 mod join;
 mod periodic;

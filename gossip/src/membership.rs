@@ -36,6 +36,7 @@ use crate::identity::Identity;
 use crate::message::MemberState;
 use crate::node_map::NodeMap;
 
+use changes::Known;
 use effects::Effects;
 use foca_config::foca_config;
 use heard::Heard;
@@ -44,6 +45,10 @@ pub use sends::Packets;
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
+
+/// Most rumours about members that news by stream may make the line of them. Each is sent ten
+/// times, some thirty in a packet, three packets in each tenth of a second: so many take 1.5 s.
+const RUMOURS_MAX: usize = 128;
 
 /// Renewals of the own identity allowed in a minute; more would be a quarrel, not a mistake.
 const RENEWALS_PER_MINUTE_MAX: usize = 6;
@@ -186,18 +191,17 @@ impl Membership {
         if self.has_left {
             return;
         }
-        let known = self.known_addrs(states);
         let mut room = MEMBERS_MAX.saturating_sub(self.known_count());
         let me = self.me();
+        let known = Known::new(self.foca.iter_membership_state(), states);
         let updates: Vec<Member<Identity>> = states
             .iter()
             .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
+            .filter(|m| m.id().addr == me.addr || known.is_news(m))
             .filter(|m| !self.may_not_renew_for(m))
             .filter(|m| {
-                let is_meant = m.state() != State::Down
-                    || known.binary_search(&m.id().addr).is_ok()
-                    || *m.id() == me;
+                let is_meant = m.state() != State::Down || known.has(&m.id().addr) || *m.id() == me;
                 if !is_meant {
                     sometimes!("down_not_taught");
                 }
@@ -205,12 +209,14 @@ impl Membership {
             })
             .filter(|m| self.left.get(&m.id().node).is_none_or(|&epoch| m.id().epoch > epoch))
             .filter(|m| {
-                let is_new = known.binary_search(&m.id().addr).is_err();
+                let is_new = !known.has(&m.id().addr);
                 let fits = !is_new || room > 0;
                 room -= usize::from(is_new && fits);
                 fits
             })
             .collect();
+        // What is too much for rumours is found by comparing views.
+        let broadcast = broadcast && self.foca.updates_backlog() + updates.len() <= RUMOURS_MAX;
         if let Err(error) = self.foca.apply_many(updates.into_iter(), broadcast, &mut self.effects)
         {
             tracing::debug!(%error, "member update");

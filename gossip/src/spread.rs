@@ -15,6 +15,10 @@ pub const FANOUT: usize = 3;
 /// Datagrams to one member in one round.
 pub const DATAGRAMS_PER_ROUND_MAX: usize = 4;
 
+/// A rumour that could not be told often enough in this time ends: it takes half a second unless
+/// there are more than fit the budget, and then comparisons have long been faster.
+const AGE_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes a second spent on rumours, and most that may be saved up: 64 KB.
 const BUDGET_BYTES: u64 = 64 * 1024;
 
@@ -26,6 +30,8 @@ struct Rumour {
     sends: u32,
     /// Who told it last.
     teller: Option<NodeId>,
+    /// When it was news.
+    since: Moment,
 }
 
 /// A rumour as it is told in one round.
@@ -78,10 +84,12 @@ impl Spread {
         if self.rumours.contains_key(&slot) {
             sometimes!("rumour_superseded");
         }
-        let rumour = self.rumours.entry(slot).or_insert(Rumour { from, sends: 0, teller });
+        let rumour =
+            self.rumours.entry(slot).or_insert(Rumour { from, sends: 0, teller, since: at });
         rumour.from = rumour.from.min(from);
         rumour.sends = 0;
         rumour.teller = teller;
+        rumour.since = at;
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
@@ -109,7 +117,7 @@ impl Spread {
     /// A round was sent to a cluster of `members`; the next is due after `period`.
     ///
     /// A rumour ends after `ceil(1.5 ln(n + 1))` sends: then one node in `n` misses it by luck, and
-    /// finds out by comparing digests.
+    /// finds out by comparing digests. It also ends after [`AGE_MAX`].
     pub fn sent(&mut self, told: &[Told], members: usize, now: Moment, period: Duration) {
         let most = sends_max(members);
         for told in told {
@@ -118,7 +126,7 @@ impl Spread {
                 rumour.sends += told.listeners as u32;
             }
         }
-        self.rumours.retain(|_, rumour| rumour.sends < most);
+        self.rumours.retain(|_, rumour| rumour.sends < most && now.since(rumour.since) <= AGE_MAX);
         self.next = (!self.rumours.is_empty()).then(|| now + period);
     }
 
@@ -165,4 +173,23 @@ fn sends_max(members: usize) -> u32 {
     let sends = if mutant!(X09) { 3.0 * sends } else { sends };
     // At most 1.5 ln(10,001), which is 14.
     sends.clamp(1.0, 64.0) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rumour_that_found_no_room_for_two_seconds_ends() {
+        let mut spread = Spread::default();
+        let at = |ms: u64| Moment(ms * 1_000_000);
+        spread.add(NodeId(1), 0, None, at(0));
+        spread.add(NodeId(2), 0, None, at(900));
+        for ms in [1_000, 1_999, 2_001] {
+            assert_eq!(spread.len(), 2);
+            spread.sent(&[], 1_000, at(ms), Duration::from_millis(100));
+        }
+        let left: Vec<NodeId> = spread.round(1_000).iter().map(|told| told.owner).collect();
+        assert_eq!(left, [NodeId(2)]);
+    }
 }

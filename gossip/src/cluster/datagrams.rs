@@ -11,10 +11,8 @@ use crate::codec::{decode_datagram, encode};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
-    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, HEADS_MAX, Head, KIND_MESSAGE, Message, OwnedDelta,
-    swim_packet_in,
+    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, Head, KIND_MESSAGE, Message, OwnedDelta, swim_packet_in,
 };
-use crate::repair::{BUCKETS_MAX, Buckets};
 use crate::section::{Applied, Delta, Snapshot};
 use crate::spread::{FANOUT, Told};
 
@@ -236,7 +234,7 @@ impl Cluster {
 
     /// Whether news about `owner` counts: it is an active member in this epoch or was in an
     /// earlier one. News about this node itself never does.
-    fn accepts(&mut self, now: Moment, owner: NodeId, epoch: u64, ver: u64) -> bool {
+    pub(super) fn accepts(&mut self, now: Moment, owner: NodeId, epoch: u64, ver: u64) -> bool {
         if owner == self.boot.node {
             self.check_twin(now, epoch, ver);
             return false;
@@ -258,22 +256,9 @@ impl Cluster {
         self.catalogue.section(owner).map_or((0, 0), |section| (section.epoch, section.ver))
     }
 
-    /// Heads of this node and of every active member that has written anything.
-    pub(super) fn heads(&self) -> Vec<(NodeId, u64, u64)> {
-        let own = self.catalogue.own();
-        let others = self.membership.active().keys().filter_map(|&node| {
-            let section = &self.catalogue.replica(node)?.section;
-            Some((node, section.epoch, section.ver))
-        });
-        std::iter::once((self.boot.node, own.epoch, own.ver))
-            .chain(others)
-            .filter(|&(_, _, ver)| ver > 0)
-            .collect()
-    }
-
     /// Sends what comes after `(epoch, have)` of each owner, as far as datagrams are fit for it,
     /// else the head, so that the receiver asks by stream.
-    fn offer(&mut self, now: Moment, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
+    pub(super) fn offer(&mut self, now: Moment, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
         let mut batch = Batch::default();
         let bytes_max = self.delta_bytes_max(now);
         for &(owner, epoch, have) in wanted {
@@ -300,71 +285,6 @@ impl Cluster {
         }
     }
 
-    fn compare_heads(
-        &mut self,
-        now: Moment,
-        peer: Identity,
-        heads: &[Head],
-        bucket_count: usize,
-        asks: &[u16],
-    ) {
-        let mut newer = Vec::new();
-        for head in heads {
-            let mine = self.head_of(head.owner);
-            if mine < (head.epoch, head.ver) {
-                if self.accepts(now, head.owner, head.epoch, head.ver) {
-                    self.pull(now, peer.node, head.owner, head.epoch, head.ver, head.by_stream);
-                }
-            } else if mine > (head.epoch, head.ver) {
-                newer.push((head.owner, head.epoch, head.ver));
-            }
-        }
-        if (1..=BUCKETS_MAX).contains(&bucket_count) {
-            sometimes!("bucket_heads_answered");
-            self.exchanged_at = Some(now);
-            let unmentioned = self.heads().into_iter().filter(|&(owner, ..)| {
-                let bucket = self.buckets.bucket(owner, bucket_count);
-                asks.iter().any(|&ask| usize::from(ask) == bucket)
-                    && heads.iter().all(|head| head.owner != owner)
-            });
-            newer.extend(unmentioned.take(HEADS_MAX).map(|(owner, ..)| (owner, 0, 0)));
-        }
-        self.offer(now, peer.addr.socket(), &newer);
-    }
-
-    fn compare_digest(&mut self, now: Moment, peer: Identity, view: u64, buckets: &[u32]) {
-        let mine = self.digest(Some(buckets.len()));
-        let pairs = mine.iter().zip(buckets).enumerate();
-        let differing: Vec<u16> = pairs
-            .filter(|(_, (mine, theirs))| mine != theirs)
-            .filter_map(|(at, _)| u16::try_from(at).ok())
-            .collect();
-        if view != self.membership.view_hash() {
-            sometimes!("views_differ");
-            self.views_differ(now, peer);
-        } else if buggify!("views_compared_early", self.boot.seed, now.0) {
-            self.views_differ(now, peer);
-        }
-        if differing.is_empty() {
-            self.exchanged_at = Some(now);
-            return;
-        }
-        sometimes!("digest_mismatch");
-        if buggify!("heads_not_answered", self.boot.seed, now.0) {
-            return;
-        }
-        let count = buckets.len();
-        let concerned = self.heads().into_iter().filter(|&(owner, ..)| {
-            differing.iter().any(|&at| usize::from(at) == self.buckets.bucket(owner, count))
-        });
-        let heads = concerned
-            .take(HEADS_MAX)
-            .map(|(owner, epoch, ver)| Head { owner, epoch, ver, by_stream: false })
-            .collect();
-        let bucket_count = u16::try_from(count).unwrap_or(0);
-        self.send(peer.addr.socket(), &Message::Heads { heads, bucket_count, asks: differing });
-    }
-
     /// `node` left in `epoch`: nothing of it stays, and it is not asked again.
     pub(super) fn learn_left(&mut self, now: Moment, node: NodeId, epoch: u64) {
         if self.membership.mark_left(now, node, epoch) {
@@ -373,22 +293,6 @@ impl Cluster {
             }
             self.event(ClusterEvent::MemberLeft(node));
         }
-    }
-
-    /// Sends a digest to one member.
-    pub(super) fn send_digest(&mut self, to: SocketAddr) {
-        let buckets = self.digest(None);
-        let view = self.membership.view_hash();
-        self.send(to, &Message::Digest { view, buckets });
-    }
-
-    /// The values of `count` buckets of this node's heads, or of as many as are fit.
-    fn digest(&mut self, count: Option<usize>) -> Vec<u32> {
-        let stamp = (self.catalogue.stamp(), self.membership.stamp());
-        let mut buckets = std::mem::replace(&mut self.buckets, Buckets::new(0));
-        let values = buckets.kept(stamp, count, || self.heads()).to_vec();
-        self.buckets = buckets;
-        values
     }
 
     /// Bytes of writes in one datagram now.

@@ -39,6 +39,14 @@ const FIRST_PEERS_PERIOD: Duration = Duration::from_secs(2);
 /// when many start at once, news of sections overtakes news of whose they are.
 const YOUNG: Duration = Duration::from_secs(2);
 
+/// A comparison that shows a difference keeps a young process young for this long, which is time
+/// for the next exchange by stream among a thousand members.
+const YOUNG_STAY: Duration = Duration::from_secs(1);
+
+/// No process is young for longer than this, whatever it hears: a thousand that start at once have
+/// found each other in half of it.
+const YOUNG_MAX: Duration = Duration::from_secs(6);
+
 /// Least pause between two comparisons of views by a young process, for each member: 0.2 s among
 /// 200, 1 s among 1000, so that what all of them send by stream grows no faster than the cluster.
 const YOUNG_PAUSE_PER_MEMBER: Duration = Duration::from_millis(1);
@@ -63,8 +71,10 @@ pub(super) struct Periodic {
     slowness: u32,
     /// It did not keep up since the last tick.
     has_lagged: bool,
-    /// Until when this process compares more often; see [`YOUNG`].
+    /// Until when this process compares more often; see [`YOUNG`] and [`YOUNG_STAY`].
     young_until: Moment,
+    /// Until when it does at most; see [`YOUNG_MAX`].
+    grown_at: Moment,
     /// When views were last compared by stream.
     pub(super) synced_at: Option<Moment>,
 }
@@ -84,6 +94,7 @@ impl Periodic {
             slowness: 0,
             has_lagged: false,
             young_until: now + YOUNG,
+            grown_at: now + YOUNG_MAX,
             synced_at: None,
         }
     }
@@ -203,21 +214,33 @@ impl Cluster {
         self.open_exchange(now, down[at].addr.socket(), Purpose::Sync);
     }
 
-    /// Another member's view differs: compare everything, but not too often.
-    pub(super) fn views_differ(&mut self, now: Moment, peer: Identity) {
+    /// Another member's view differs: compare everything, but not too often. Whether that has
+    /// begun.
+    pub(super) fn views_differ(&mut self, now: Moment, peer: Identity) -> bool {
         let pause = self.views_pause(now);
         let due = self.periodic.synced_at.is_none_or(|at| now.since(at) >= pause);
-        if due && !self.membership.has_left() {
+        let begins = due && !self.membership.has_left();
+        if begins {
             self.periodic.synced_at = Some(now);
             self.open_exchange(now, peer.addr.socket(), Purpose::Sync);
         }
+        begins
     }
 
     /// This process has just found the cluster.
     pub(super) fn grow_young(&mut self, now: Moment) {
         let period = self.boot.timings.spread_period;
         self.periodic.young_until = now + YOUNG;
+        self.periodic.grown_at = now + YOUNG_MAX;
         self.periodic.next_digest = self.periodic.next_digest.min(now + period);
+    }
+
+    /// A comparison showed a difference: a process that is still young stays so a little longer.
+    pub(super) fn stay_young(&mut self, now: Moment) {
+        if self.is_young(now) {
+            let until = (now + YOUNG_STAY).min(self.periodic.grown_at);
+            self.periodic.young_until = self.periodic.young_until.max(until);
+        }
     }
 
     fn is_young(&self, now: Moment) -> bool {

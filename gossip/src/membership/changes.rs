@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use foca::{Identity as _, Member, State};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
 use super::{Change, Membership};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
@@ -52,14 +55,60 @@ impl Membership {
         }
         outdated
     }
+}
 
-    /// Addresses of known members, dead ones included, sorted; at least those that `states` name.
-    pub(super) fn known_addrs(&self, states: &[MemberState]) -> Vec<Endpoint> {
-        let members = self.foca.iter_membership_state().map(|member| member.id().addr);
-        let is_named = |addr: &Endpoint| states.iter().any(|state| state.identity.addr == *addr);
-        let mut known: Vec<Endpoint> =
-            members.filter(|addr| states.len() > STATES_FEW || is_named(addr)).collect();
-        known.sort_unstable();
-        known
+/// Members by address, dead ones included; at least those that some news is about.
+///
+/// foca looks for each piece of news among all members. Of what comes by stream nearly all is
+/// known, so that most of a large cluster's work would be to find that out.
+pub(super) struct Known<'a>(Members<'a>);
+
+enum Members<'a> {
+    /// For little news it is quicker to look for each among the members.
+    Few(Vec<&'a Member<Identity>>),
+    Many(FxHashMap<Endpoint, &'a Member<Identity>>),
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn new(
+        members: impl ExactSizeIterator<Item = &'a Member<Identity>>,
+        news: &[MemberState],
+    ) -> Self {
+        if news.len() > STATES_FEW {
+            let mut map = FxHashMap::with_capacity_and_hasher(members.len(), FxBuildHasher);
+            map.extend(members.map(|member| (member.id().addr, member)));
+            return Self(Members::Many(map));
+        }
+        let is_named = |addr: &Endpoint| news.iter().any(|state| state.identity.addr == *addr);
+        Self(Members::Few(members.filter(|member| is_named(&member.id().addr)).collect()))
+    }
+
+    fn get(&self, addr: &Endpoint) -> Option<&'a Member<Identity>> {
+        match &self.0 {
+            Members::Few(few) => few.iter().copied().find(|member| member.id().addr == *addr),
+            Members::Many(many) => many.get(addr).copied(),
+        }
+    }
+
+    pub(super) fn has(&self, addr: &Endpoint) -> bool {
+        self.get(addr).is_some()
+    }
+
+    /// Whether foca would do anything about it: the order of preference of SWIM, section 4.2, and
+    /// that of identities (`foca::Member::change_state`, foca 2.0.0).
+    pub(super) fn is_news(&self, update: &Member<Identity>) -> bool {
+        let Some(known) = self.get(&update.id().addr) else { return true };
+        if known.id() != update.id() {
+            return !known.id().win_addr_conflict(update.id());
+        }
+        let is_later = update.incarnation() > known.incarnation();
+        match (known.state(), update.state()) {
+            (State::Down, _) => false,
+            (_, State::Down) => true,
+            (State::Alive, State::Suspect) => update.incarnation() >= known.incarnation(),
+            (State::Alive | State::Suspect, State::Alive) | (State::Suspect, State::Suspect) => {
+                is_later
+            }
+        }
     }
 }

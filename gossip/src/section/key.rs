@@ -72,7 +72,6 @@ impl<'de, Context> BorrowDecode<'de, Context> for Key {
     }
 }
 
-
 /// A place in the order of keys: a [`Key`], or what one would be made of.
 ///
 /// A key owns its names, and to make one only to look for it costs more than the search.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use grapevine_protocol::Moment;
 
-use super::{Role, STAGED_BYTES_MAX};
+use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::{Cluster, ConnId};
 use crate::message::{Frame, OwnedDelta, Purpose};
@@ -28,7 +28,9 @@ impl Cluster {
         is_last: bool,
     ) -> bool {
         let Some(conn) = self.streams.conns.get_mut(&id) else { return false };
-        let passes_on = !matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. });
+        conn.sections += usize::from(is_last);
+        let passes_on = !matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. })
+            && conn.sections <= PASSED_ON_MAX;
         let Some((peer, _)) = conn.hello else { return false };
         let bytes: usize = part.ops.iter().map(Op::size).sum();
         let empty = || (owner, Snapshot { ops: vec![], ..part.clone() }, 0);

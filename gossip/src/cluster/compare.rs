@@ -1,0 +1,281 @@
+//! Comparing: digests say that two nodes differ, heads say in what.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use grapevine_protocol::Moment;
+use rand::RngExt;
+
+use super::Cluster;
+use crate::NodeId;
+use crate::identity::Identity;
+use crate::message::{HEADS_MAX, Head, Message};
+use crate::repair::{BUCKETS_MAX, Buckets};
+
+/// When so many buckets differ, and half of all, two nodes compare by stream if it is time for
+/// that: datagrams would take dozens of rounds.
+const BUCKETS_MUCH: usize = 8;
+
+/// Most datagrams in which one digest is answered.
+const HEADS_DATAGRAMS_MAX: usize = 4;
+
+/// Owner, epoch and version of a section.
+type HeadOf = (NodeId, u64, u64);
+
+impl Cluster {
+    /// Heads of this node and of every active member that has written anything.
+    pub(super) fn heads(&self) -> Vec<HeadOf> {
+        let own = self.catalogue.own();
+        let others = self.membership.active().keys().filter_map(|&node| {
+            let section = &self.catalogue.replica(node)?.section;
+            Some((node, section.epoch, section.ver))
+        });
+        std::iter::once((self.boot.node, own.epoch, own.ver))
+            .chain(others)
+            .filter(|&(_, _, ver)| ver > 0)
+            .collect()
+    }
+
+    pub(super) fn compare_heads(
+        &mut self,
+        now: Moment,
+        peer: Identity,
+        heads: &[Head],
+        bucket_count: usize,
+        asks: &[u16],
+    ) {
+        let mut newer = Vec::new();
+        for head in heads {
+            let mine = self.head_of(head.owner);
+            if mine < (head.epoch, head.ver) {
+                if self.accepts(now, head.owner, head.epoch, head.ver) {
+                    self.pull(now, peer.node, head.owner, head.epoch, head.ver, head.by_stream);
+                }
+            } else if mine > (head.epoch, head.ver) {
+                newer.push((head.owner, head.epoch, head.ver));
+            }
+        }
+        if (1..=BUCKETS_MAX).contains(&bucket_count) {
+            sometimes!("bucket_heads_answered");
+            self.exchanged_at = Some(now);
+            let mentioned: BTreeSet<NodeId> = heads.iter().map(|head| head.owner).collect();
+            let unmentioned = self.heads_in(asks, bucket_count).into_iter();
+            let unmentioned = unmentioned.flat_map(|(_, heads)| heads).map(|(owner, ..)| owner);
+            let unmentioned = unmentioned.filter(|owner| !mentioned.contains(owner));
+            newer.extend(unmentioned.take(HEADS_MAX).map(|owner| (owner, 0, 0)));
+            self.stay_young(now);
+        }
+        self.offer(now, peer.addr.socket(), &newer);
+    }
+
+    pub(super) fn compare_digest(
+        &mut self,
+        now: Moment,
+        peer: Identity,
+        view: u64,
+        buckets: &[u32],
+    ) {
+        let mine = self.digest(Some(buckets.len()));
+        let pairs = mine.iter().zip(buckets).enumerate();
+        let differing: Vec<u16> = pairs
+            .filter(|(_, (mine, theirs))| mine != theirs)
+            .filter_map(|(at, _)| u16::try_from(at).ok())
+            .collect();
+        let is_much = differing.len() >= BUCKETS_MUCH.max(buckets.len() / 2);
+        let mut goes_by_stream = false;
+        if view != self.membership.view_hash() {
+            sometimes!("views_differ");
+            self.stay_young(now);
+            goes_by_stream = self.views_differ(now, peer) && is_much;
+        } else if is_much {
+            goes_by_stream = self.views_differ(now, peer);
+        } else if buggify!("views_compared_early", self.boot.seed, now.0) {
+            self.views_differ(now, peer);
+        }
+        if differing.is_empty() {
+            self.exchanged_at = Some(now);
+            return;
+        }
+        self.stay_young(now);
+        sometimes!("digest_mismatch");
+        if goes_by_stream || buggify!("heads_not_answered", self.boot.seed, now.0) {
+            return;
+        }
+        for message in self.heads_told(&differing, buckets.len()) {
+            self.send(peer.addr.socket(), &message);
+        }
+    }
+
+    /// The heads in each of `buckets`, those from a random one on first, so that comparisons that
+    /// follow each other cover different owners.
+    fn heads_in(&mut self, buckets: &[u16], count: usize) -> Vec<(u16, Vec<HeadOf>)> {
+        let mut place = vec![None; count];
+        let first = self.rng.random_range(0..buckets.len().max(1));
+        let (before, after) = buckets.split_at(first.min(buckets.len()));
+        let mut all: Vec<_> = after.iter().chain(before).map(|&at| (at, Vec::new())).collect();
+        for (at, &(bucket, _)) in all.iter().enumerate() {
+            if let Some(place) = place.get_mut(usize::from(bucket)) {
+                *place = Some(at);
+            }
+        }
+        for head in self.heads() {
+            if let Some(at) = place[self.buckets.bucket(head.0, count)] {
+                all[at].1.push(head);
+            }
+        }
+        all
+    }
+
+    /// The heads in the buckets that differ, as far as they fit into a few datagrams. Each asks for
+    /// the buckets it tells whole: of others the answer would bring what was only not mentioned.
+    fn heads_told(&mut self, differing: &[u16], count: usize) -> Vec<Message> {
+        let bucket_count = u16::try_from(count).unwrap_or(0);
+        let mut messages = Vec::new();
+        let (mut told, mut asks) = (Vec::new(), Vec::new());
+        let mut close = |told: &mut Vec<Head>, asks: &mut Vec<u16>| {
+            let (heads, asks) = (std::mem::take(told), std::mem::take(asks));
+            messages.push(Message::Heads { heads, bucket_count, asks });
+            messages.len() == HEADS_DATAGRAMS_MAX
+        };
+        for (bucket, mut heads) in self.heads_in(differing, count) {
+            let is_whole = heads.len() <= HEADS_MAX;
+            if !is_whole {
+                let first = self.rng.random_range(0..heads.len());
+                heads.rotate_left(first);
+                heads.truncate(HEADS_MAX);
+            }
+            if !told.is_empty()
+                && told.len() + heads.len() > HEADS_MAX
+                && close(&mut told, &mut asks)
+            {
+                return messages;
+            }
+            asks.extend(is_whole.then_some(bucket));
+            told.extend(heads.into_iter().map(|(owner, epoch, ver)| Head {
+                owner,
+                epoch,
+                ver,
+                by_stream: false,
+            }));
+        }
+        close(&mut told, &mut asks);
+        messages
+    }
+
+    /// Sends a digest to one member.
+    pub(super) fn send_digest(&mut self, to: SocketAddr) {
+        let buckets = self.digest(None);
+        let view = self.membership.view_hash();
+        self.send(to, &Message::Digest { view, buckets });
+    }
+
+    /// The values of `count` buckets of this node's heads, or of as many as are fit.
+    fn digest(&mut self, count: Option<usize>) -> Vec<u32> {
+        let stamp = (self.catalogue.stamp(), self.membership.stamp());
+        let mut buckets = std::mem::replace(&mut self.buckets, Buckets::new(0));
+        let values = buckets.kept(stamp, count, || self.heads()).to_vec();
+        self.buckets = buckets;
+        values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::Boot;
+    use crate::config::Timings;
+    use crate::message::{Liveness, MemberState};
+    use crate::registrar::Now;
+    use crate::section::{Delta, Key, Op, ProducerId, Value};
+
+    const NOW: Moment = Moment(1_000_000_000);
+
+    /// Node 0, which knows `others` other nodes with a topic each.
+    fn knows(others: u64) -> Cluster {
+        let identity = |node: u64| {
+            let port = u16::try_from(node + 1).unwrap();
+            let addr = SocketAddr::from(([10, 0, 0, 1], port));
+            Identity { addr, node: NodeId(node), epoch: 1, renew: 0 }
+        };
+        let boot = Boot {
+            node: NodeId(0),
+            epoch: 1,
+            addr: identity(0).addr,
+            seeds: 0,
+            peers: vec![],
+            cluster_name: "test".to_owned(),
+            timings: Timings::default(),
+            inactive_producer_timeout: Duration::from_secs(300),
+            tombstone_lifetime: Duration::from_secs(45),
+            seed: 7,
+        };
+        let mut cluster = Cluster::new(boot, Now { at: NOW, wall_ns: 0 });
+        let alive = |node| MemberState {
+            identity: identity(node),
+            incarnation: 0,
+            liveness: Liveness::Alive,
+        };
+        let states: Vec<_> = (1..=others).map(alive).collect();
+        cluster.membership.apply(NOW, &states, false);
+        for node in 1..=others {
+            let key = Key::new(ProducerId::NSQD, "t", "");
+            let ops = vec![Op { ver: 1, key, value: Some(Value::REGISTERED) }];
+            let delta = Delta { epoch: 1, from: 0, to: 1, floor: 0, ops };
+            cluster.catalogue.apply_delta(NodeId(node), &delta);
+        }
+        cluster
+    }
+
+    /// Owners told, and buckets asked for, in one answer.
+    fn answer(cluster: &mut Cluster, count: u16) -> (BTreeSet<NodeId>, BTreeSet<u16>) {
+        let differing: Vec<u16> = (0..count).collect();
+        let messages = cluster.heads_told(&differing, usize::from(count));
+        assert!(messages.len() <= HEADS_DATAGRAMS_MAX);
+        let (mut owners, mut asked) = (BTreeSet::new(), BTreeSet::new());
+        for message in &messages {
+            assert!(message.is_bounded());
+            let Message::Heads { heads, asks, .. } = message else { panic!("{message:?}") };
+            owners.extend(heads.iter().map(|head| head.owner));
+            asked.extend(asks.iter().copied());
+        }
+        (owners, asked)
+    }
+
+    #[test]
+    fn comparisons_that_follow_each_other_tell_of_all_owners_and_ask_for_what_is_told_whole() {
+        let mut cluster = knows(600);
+        let all: BTreeSet<NodeId> = (1..=600).map(NodeId).collect();
+        let mut told = BTreeSet::new();
+        for _ in 0..60 {
+            let (owners, asked) = answer(&mut cluster, 32);
+            assert!(!asked.is_empty() && asked.len() < 32);
+            let buckets = &cluster.buckets;
+            let in_asked = all.iter().filter(|owner| {
+                u16::try_from(buckets.bucket(**owner, 32)).is_ok_and(|at| asked.contains(&at))
+            });
+            assert_eq!(in_asked.copied().collect::<BTreeSet<_>>(), owners);
+            told.extend(owners);
+        }
+        assert_eq!(told, all);
+    }
+
+    #[test]
+    fn a_bucket_too_large_for_a_datagram_is_told_in_parts_and_not_asked_for() {
+        let mut cluster = knows(100);
+        let mut told = BTreeSet::new();
+        for _ in 0..60 {
+            let (owners, asked) = answer(&mut cluster, 1);
+            assert_eq!((owners.len(), asked.len()), (HEADS_MAX, 0));
+            told.extend(owners);
+        }
+        assert_eq!(told.len(), 100);
+    }
+
+    #[test]
+    fn a_node_that_has_nothing_asks_for_everything() {
+        let (owners, asked) = answer(&mut knows(0), 32);
+        assert_eq!((owners.len(), asked.len()), (0, 32));
+    }
+}
