@@ -126,3 +126,25 @@ impl<'de, Context> BorrowDecode<'de, Context> for ProducerRecord {
         Ok(Self { producer, active, draining, last_update_ns: i64::borrow_decode(from)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_as_the_texts_they_are() {
+        let hosts = ["", "a", "a.example", "a:1", "ab", "b", "a-b"];
+        let at = |host: &str, tcp_port| Producer {
+            broadcast_address: host.to_owned(),
+            tcp_port,
+            ..Producer::default()
+        };
+        let all: Vec<Producer> =
+            hosts.iter().flat_map(|host| [0, 1, 9, 10, 4150].map(|port| at(host, port))).collect();
+        for one in &all {
+            for other in &all {
+                assert_eq!(one.cmp_address(other), one.address().cmp(&other.address()));
+            }
+        }
+    }
+}

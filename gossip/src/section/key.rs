@@ -247,3 +247,25 @@ pub(super) fn size(key: &Key, value: Option<&Value>) -> usize {
     };
     16 + key.topic.len() + key.channel.len() + value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_in_the_order_of_keys() {
+        let mut all = Vec::new();
+        for topic in ["", "a", "ab", "b"] {
+            for producer in [ProducerId::NSQD, ProducerId(1), ProducerId::NAMES] {
+                all.extend(["", "a", "b"].map(|channel| (topic, producer, channel)));
+            }
+        }
+        let key = |&(topic, producer, channel): &(_, _, _)| Key::new(producer, topic, channel);
+        for one in &all {
+            for other in &all {
+                let place: &dyn Place = one;
+                assert_eq!(place.cmp(key(other).borrow()), key(one).cmp(&key(other)));
+            }
+        }
+    }
+}
