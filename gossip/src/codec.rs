@@ -4,6 +4,7 @@
 //! bincode 2.0.1 is the last release that works and has no successor; whoever replaces it
 //! raises the version byte of the envelope.
 
+mod deltas;
 mod swim;
 
 pub(crate) use bincode::de::BorrowDecoder;
@@ -11,6 +12,7 @@ pub(crate) use bincode::enc::Encoder;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
+pub(crate) use deltas::{decode_deltas, deltas_head, has_deltas};
 pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 pub(crate) use swim::{endpoint, restore_swim, sender_bytes, split_member};
 

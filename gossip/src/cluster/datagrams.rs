@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use grapevine_protocol::Moment;
 
-use super::batch::{Batch, delta_bytes_max};
+use super::batch::{Batch, Part, delta_bytes_max};
 use super::{Cluster, ClusterEvent};
 use crate::NodeId;
-use crate::codec::{decode_datagram, encode};
+use crate::codec::{decode_datagram, decode_deltas, has_deltas};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
@@ -63,12 +63,10 @@ impl Cluster {
         }
         match body.split_first() {
             Some((&KIND_MESSAGE, body)) => {
-                let Ok(message) = decode_datagram::<Message>(body) else {
-                    return self.count("dropped_malformed");
+                let message = match self.decode_message(body) {
+                    Ok(message) => message,
+                    Err(reason) => return self.count(reason),
                 };
-                if !message.is_bounded() {
-                    return self.count("dropped_too_many");
-                }
                 // Answers go to the address membership knows, never to what a packet claims.
                 match self.membership.active().get(&sender.node).copied() {
                     Some(peer) if peer.epoch == sender.epoch => {
@@ -89,6 +87,27 @@ impl Cluster {
             }
             Some(_) | None => self.count("dropped_malformed"),
         }
+    }
+
+    /// A message, without the writes of deltas that bring nothing new. The error is the name of a
+    /// counter.
+    fn decode_message(&self, body: &[u8]) -> Result<Message, &'static str> {
+        if has_deltas(body) {
+            let is_news = |owner, epoch, to| self.is_news(owner, epoch, to);
+            let deltas = decode_deltas(body, is_news).map_err(|_| "dropped_malformed")?;
+            return deltas.map(Message::Deltas).ok_or("dropped_too_many");
+        }
+        let message: Message = decode_datagram(body).map_err(|_| "dropped_malformed")?;
+        message.is_bounded().then_some(message).ok_or("dropped_too_many")
+    }
+
+    /// Whether `owner` is an active member and its section here does not go so far.
+    fn is_news(&self, owner: NodeId, epoch: u64, to: u64) -> bool {
+        // They look at what is no news.
+        let is_planted = mutant!(M09) || mutant!(M14) || mutant!(N05);
+        let known = self.membership.active().get(&owner).map(|id| id.epoch);
+        is_planted
+            || (known.is_some_and(|known| epoch >= known) && self.head_of(owner) < (epoch, to))
     }
 
     fn refuse_envelope(&mut self, error: OpenError) {
@@ -276,12 +295,13 @@ impl Cluster {
                 .flatten()
                 .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
-            if !delta.is_some_and(|delta| batch.adds(owner, delta)) {
-                batch.heads.push(head);
+            let delta = delta.and_then(|delta| Part::delta(owner, delta));
+            if !delta.is_some_and(|part| batch.adds(&part)) {
+                batch.adds(&Part::Head(head));
             }
         }
-        for message in batch.messages() {
-            self.send(to, &message);
+        for body in batch.bodies() {
+            self.send_body(to, KIND_MESSAGE, &body);
         }
     }
 
@@ -308,17 +328,17 @@ impl Cluster {
             return self.spread.clear();
         }
         let members = self.membership.active().len() + 1;
-        let mut told = self.spread.round(members);
-        let mut bodies = self.pack(now, &mut told);
-        let mut packed = told.clone();
+        let parts = self.parts(now, self.spread.round(members));
         for (at, listener) in listeners.iter().enumerate() {
             // A rumour that is nearly over is not for all of them, nor for who has it already.
             let is_for = |told: &Told| told.listeners > at && !told.is_known_to(listener.node);
-            let mut rest: Vec<Told> = told.iter().filter(|told| is_for(told)).copied().collect();
-            if rest != packed {
-                bodies = self.pack(now, &mut rest);
-                packed = rest;
+            let mut batch = Batch::default();
+            for part in
+                parts.iter().filter_map(|(told, part)| part.as_ref().filter(|_| is_for(told)))
+            {
+                batch.adds(part);
             }
+            let bodies: Vec<Vec<u8>> = batch.bodies().collect();
             if buggify!("rumour_not_told", self.boot.seed, now.0, listener.node.0) {
                 continue;
             }
@@ -331,34 +351,43 @@ impl Cluster {
                 sometimes!("budget_exhausted");
             }
         }
+        let told: Vec<Told> = parts.iter().map(|&(told, _)| told).collect();
         self.spread.sent(&told, members, now, self.boot.timings.spread_period);
     }
 
-    /// Puts rumours into as few bodies of datagrams as they fit; those that do not fit are taken
-    /// out of `rumours` and have their turn in the next round.
-    fn pack(&self, now: Moment, rumours: &mut Vec<Told>) -> Vec<Vec<u8>> {
-        let mut batch = Batch::default();
+    /// What is told by each rumour, of as many as fit into a round; the others have their turn in
+    /// the next. Nothing, if its section does not go further.
+    fn parts(&self, now: Moment, rumours: Vec<Told>) -> Vec<(Told, Option<Part>)> {
         let bytes_max = self.delta_bytes_max(now);
-        rumours.retain(|told| {
-            if batch.is_full() {
-                return false;
+        let mut all = Batch::default();
+        let mut parts = Vec::with_capacity(rumours.len());
+        for told in rumours {
+            if all.is_full() {
+                break;
             }
-            let section = self.catalogue.section(told.owner);
-            let Some(section) = section.filter(|section| section.ver > told.from) else {
-                return true;
-            };
-            let whole = section
-                .delta_since(told.from, DELTA_OPS_MAX, bytes_max)
-                .filter(|delta| delta.to == section.ver);
-            if !whole.is_some_and(|delta| batch.adds(told.owner, delta)) {
-                sometimes!("rumour_by_head");
-                let by_stream =
-                    section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
-                let (epoch, ver) = (section.epoch, section.ver);
-                batch.heads.push(Head { owner: told.owner, epoch, ver, by_stream });
+            let part = self.part(told, bytes_max);
+            if let Some(part) = &part {
+                all.adds(part);
             }
-            true
-        });
-        batch.messages().iter().map(encode).collect()
+            parts.push((told, part));
+        }
+        parts
+    }
+
+    fn part(&self, told: Told, bytes_max: usize) -> Option<Part> {
+        let section = self.catalogue.section(told.owner)?;
+        if section.ver <= told.from {
+            return None;
+        }
+        let whole = section
+            .delta_since(told.from, DELTA_OPS_MAX, bytes_max)
+            .filter(|delta| delta.to == section.ver)
+            .and_then(|delta| Part::delta(told.owner, delta));
+        Some(whole.unwrap_or_else(|| {
+            sometimes!("rumour_by_head");
+            let by_stream = section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
+            let (epoch, ver) = (section.epoch, section.ver);
+            Part::Head(Head { owner: told.owner, epoch, ver, by_stream })
+        }))
     }
 }

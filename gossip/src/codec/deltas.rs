@@ -1,0 +1,192 @@
+//! Deltas, without the writes that nobody needs.
+//!
+//! In a gossip each node is told of a change about seven times, and looks at the first only. Of the
+//! others it decodes whose section they are about and how far they go; the writes are stepped over,
+//! which checks them all the same but makes no names and records.
+
+use super::{BorrowDecode, CodecError, DATAGRAM_CLAIM_MAX, encode};
+use crate::NodeId;
+use crate::message::{DELTA_OPS_MAX, OwnedDelta};
+use crate::section::{Delta, Op};
+
+/// The case of [`Message`](crate::message::Message) that holds deltas, as its first byte.
+const CASE: u8 = 0;
+
+/// Fewest bytes of a delta: owner, epoch, from, to, floor, and how many writes.
+const DELTA_BYTES_MIN: usize = 6;
+
+/// What [`Op`] is made of, left where it is. Its parts have the order of the wire.
+type OpSeen<'a> = (u64, &'a str, u32, &'a str, Option<ValueSeen<'a>>);
+
+#[derive(BorrowDecode)]
+#[bincode(crate = "bincode")]
+#[allow(dead_code, reason = "only its bytes matter")]
+enum ValueSeen<'a> {
+    Producer((ProducerSeen<'a>, u8, i64)),
+    Registered(Option<i64>),
+}
+
+/// As [`Producer`](crate::Producer).
+type ProducerSeen<'a> = (&'a str, &'a str, &'a str, u16, u16, &'a str, &'a str, &'a str);
+
+/// What is left of the bytes of a datagram.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn next<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, CodecError> {
+        let config = bincode::config::standard().with_limit::<DATAGRAM_CLAIM_MAX>();
+        let (value, len) = bincode::borrow_decode_from_slice(self.0, config)?;
+        self.0 = &self.0[len..];
+        Ok(value)
+    }
+}
+
+/// How a message of `count` deltas begins; their encodings follow.
+pub(crate) fn deltas_head(count: usize) -> Vec<u8> {
+    encode(&(CASE, count as u64))
+}
+
+/// Whether a message is [`decode_deltas`]'s.
+pub(crate) fn has_deltas(message: &[u8]) -> bool {
+    message.first() == Some(&CASE)
+}
+
+/// The deltas of a message. `is_wanted` is told the owner, the epoch and the last version of each;
+/// those it does not want have no writes. `None`: there are more writes in one than senders put.
+///
+/// # Errors
+///
+/// [`CodecError`] if it is not exactly one such message.
+pub(crate) fn decode_deltas(
+    message: &[u8],
+    mut is_wanted: impl FnMut(NodeId, u64, u64) -> bool,
+) -> Result<Option<Vec<OwnedDelta>>, CodecError> {
+    let mut rest = Rest(message);
+    let (_case, count): (u8, u64) = rest.next()?;
+    // Each is at least so long: no more room than there may be deltas.
+    let room = usize::try_from(count).unwrap_or(usize::MAX).min(message.len() / DELTA_BYTES_MIN);
+    let mut deltas = Vec::with_capacity(room);
+    let mut is_bounded = true;
+    for _ in 0..count {
+        let (owner, epoch, from, to, floor): (NodeId, u64, u64, u64, u64) = rest.next()?;
+        let ops = if is_wanted(owner, epoch, to) {
+            rest.next::<Vec<Op>>()?
+        } else {
+            let count: u64 = rest.next()?;
+            is_bounded &= count <= DELTA_OPS_MAX as u64;
+            for _ in 0..count {
+                let _seen: OpSeen<'_> = rest.next()?;
+            }
+            Vec::new()
+        };
+        is_bounded &= ops.len() <= DELTA_OPS_MAX;
+        deltas.push(OwnedDelta { owner, delta: Delta { epoch, from, to, floor, ops } });
+    }
+    if !rest.0.is_empty() {
+        return Err(CodecError::Trailing);
+    }
+    Ok(is_bounded.then_some(deltas))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Producer;
+    use crate::codec::decode_datagram;
+    use crate::message::Message;
+    use crate::producer::ProducerRecord;
+    use crate::section::{Key, ProducerId, Value};
+
+    fn message() -> Vec<u8> {
+        let producer = Producer {
+            remote_address: "10.0.0.1:4150".to_owned(),
+            hostname: "one".to_owned(),
+            broadcast_address: "one.example".to_owned(),
+            tcp_port: 4150,
+            http_port: 4151,
+            version: "1.3.0".to_owned(),
+            topology_zone: "z".to_owned(),
+            topology_region: "r".to_owned(),
+        };
+        let record = ProducerRecord {
+            producer: Arc::new(producer),
+            active: true,
+            draining: false,
+            last_update_ns: 1_700_000_000_000_000_000,
+        };
+        let values = [
+            Some(Value::Producer(Arc::new(record))),
+            Some(Value::REGISTERED),
+            Some(Value::Registered { tombstoned_at_ns: Some(-5) }),
+            None,
+        ];
+        let op = |(ver, value)| Op { ver, key: Key::new(ProducerId(300), "topic", "ch"), value };
+        let ops: Vec<Op> = (1..).zip(values).map(op).collect();
+        let delta = |owner, to| {
+            let delta = Delta { epoch: 300, from: 0, to, floor: 0, ops: ops.clone() };
+            OwnedDelta { owner: NodeId(owner), delta }
+        };
+        encode(&Message::Deltas(vec![delta(1, 4), delta(2, 4), delta(3, 70_000)]))
+    }
+
+    fn whole(bytes: &[u8]) -> Option<Vec<OwnedDelta>> {
+        match decode_datagram(bytes) {
+            Ok(Message::Deltas(deltas)) => Some(deltas),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_has_no_writes_and_all_else_is_there() {
+        let bytes = message();
+        assert!(has_deltas(&bytes));
+        assert!(bytes.starts_with(&deltas_head(3)));
+        let all = whole(&bytes).unwrap();
+        assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap().as_ref(), Some(&all));
+        let mut asked = Vec::new();
+        let some = decode_deltas(&bytes, |owner, epoch, to| {
+            asked.push((owner.0, epoch, to));
+            owner.0 != 2
+        });
+        let some = some.unwrap().unwrap();
+        assert_eq!(asked, [(1, 300, 4), (2, 300, 4), (3, 300, 70_000)]);
+        assert_eq!((&some[0], &some[2]), (&all[0], &all[2]));
+        assert_eq!(some[1].delta.ops, []);
+        assert_eq!(some[1].delta.to, 4);
+    }
+
+    #[test]
+    fn a_delta_of_too_many_writes_is_noticed_even_if_nobody_wants_it() {
+        let op = Op { ver: 1, key: Key::new(ProducerId(0), "t", ""), value: None };
+        let ops = vec![op; DELTA_OPS_MAX + 1];
+        let delta = Delta { epoch: 1, from: 0, to: 1, floor: 0, ops };
+        let bytes = encode(&Message::Deltas(vec![OwnedDelta { owner: NodeId(1), delta }]));
+        assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap(), None);
+        assert_eq!(decode_deltas(&bytes, |_, _, _| false).unwrap(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_message_is_refused_whether_it_is_wanted_or_not(
+            at in 0..message().len(), byte: u8, cut in 0..message().len(),
+        ) {
+            let mut bytes = message();
+            bytes[at] = byte;
+            bytes[0] = CASE;
+            for bytes in [&bytes[..], &bytes[..cut]] {
+                let wanted = decode_deltas(bytes, |_, _, _| true);
+                let unwanted = decode_deltas(bytes, |_, _, _| false);
+                prop_assert_eq!(wanted.is_ok(), unwanted.is_ok());
+                if let Some(whole) = whole(bytes) {
+                    prop_assert_eq!(wanted.unwrap().unwrap(), whole);
+                }
+            }
+        }
+    }
+}
