@@ -5,6 +5,7 @@
 //! owner's own section shows its effect, and then forgotten.
 
 mod audit;
+mod owners;
 mod replica;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ use crate::view::{LookupView, TopicRow};
 use crate::wish::{What, Wish, Wishes};
 
 use audit::Audit;
+use owners::Owners;
 
 pub use replica::Replica;
 
@@ -36,7 +38,7 @@ pub struct Catalogue {
     replicas: NodeMap<Replica>,
     /// Grows whenever the epoch or version of a section may have changed.
     stamp: u64,
-    owners_of: BTreeMap<Name, BTreeSet<NodeId>>,
+    owners_of: BTreeMap<Name, Owners>,
     deletions_kept: Duration,
     detached_kept: Duration,
     /// Own deletions by time, to be forgotten in due course.
@@ -281,7 +283,7 @@ impl Catalogue {
 
     /// Owners with a live key of `topic`, in order.
     pub fn owners(&self, topic: &str) -> impl Iterator<Item = NodeId> {
-        self.owners_of.get(topic).into_iter().flatten().copied()
+        self.owners_of.get(topic).into_iter().flat_map(Owners::iter)
     }
 
     /// Owners other than this node with a live key of `topic`.
@@ -339,7 +341,7 @@ impl Catalogue {
         let owners = self.owners_of.get(topic)?;
         let mut row = TopicRow::default();
         let mut any = false;
-        for &owner in owners {
+        for owner in owners.iter() {
             let section = self.section(owner)?;
             let shown = self.shows(owner);
             // Its keys come producer by producer.
@@ -445,7 +447,7 @@ impl Catalogue {
             if has {
                 self.owners_of.entry(Arc::clone(&key.topic)).or_default().insert(owner);
             } else if let Some(owners) = self.owners_of.get_mut(&key.topic) {
-                owners.remove(&owner);
+                owners.remove(owner);
                 // N17, class "names are never freed".
                 if owners.is_empty() && !mutant!(N17) {
                     self.owners_of.remove(&key.topic);

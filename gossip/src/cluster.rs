@@ -49,6 +49,10 @@ const OUTPUTS_KEPT: usize = 64;
 /// Room that is made for a datagram at first: most messages fit.
 const DATAGRAM_BYTES_USUAL: usize = 256;
 
+/// When more members than this come at once, and an eighth of all, two parts of a cluster meet: there
+/// is as much to compare as after a start.
+const MANY_CAME: usize = 8;
+
 /// What the core is told once.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -353,9 +357,11 @@ impl Cluster {
     /// After every input: what membership found out goes to the catalogue, what foca wants sent
     /// goes out.
     fn settle(&mut self, now: Moment) {
+        let mut came = 0;
         for change in self.membership.take_changes() {
             match change {
                 Change::Up(id) => {
+                    came += 1;
                     self.catalogue.member_up(id.node, id.epoch);
                     self.event(ClusterEvent::MemberUp(id));
                 }
@@ -376,6 +382,9 @@ impl Cluster {
                     self.event(ClusterEvent::MemberDown(id));
                 }
             }
+        }
+        if came > MANY_CAME.max(self.membership.active().len() / 8) {
+            self.grow_young(now);
         }
         for identity in self.membership.take_failed_probes() {
             self.confirm_refusal(now, identity, 1);

@@ -36,7 +36,7 @@ use crate::identity::Identity;
 use crate::message::MemberState;
 use crate::node_map::NodeMap;
 
-use changes::Known;
+use changes::{Known, STATES_FEW};
 use effects::Effects;
 use foca_config::foca_config;
 use heard::Heard;
@@ -185,7 +185,8 @@ impl Membership {
     }
 
     /// Applies what another node knows. News of a death is believed only about an address that
-    /// is known here, so that the dead are not taught to those who never met them.
+    /// is known here, so that the dead are not taught to those who never met them; and not about
+    /// members that are alive here if it comes from beyond a partition.
     pub fn apply(&mut self, now: Moment, states: &[MemberState], broadcast: bool) {
         self.effects.now = now;
         if self.has_left {
@@ -194,12 +195,17 @@ impl Membership {
         let mut room = MEMBERS_MAX.saturating_sub(self.known_count());
         let me = self.me();
         let known = Known::new(self.foca.iter_membership_state(), states);
+        let was_cut_off = self.was_cut_off(states);
         let updates: Vec<Member<Identity>> = states
             .iter()
             .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
             .filter(|m| m.id().addr == me.addr || known.is_news(m))
             .filter(|m| !self.may_not_renew_for(m))
+            .filter(|m| {
+                let lives = self.active.get(&m.id().node) == Some(m.id());
+                !(was_cut_off && lives && m.state() == State::Down)
+            })
             .filter(|m| {
                 let is_meant = m.state() != State::Down || known.has(&m.id().addr) || *m.id() == me;
                 if !is_meant {
@@ -216,7 +222,9 @@ impl Membership {
             })
             .collect();
         // What is too much for rumours is found by comparing views.
-        let broadcast = broadcast && self.foca.updates_backlog() + updates.len() <= RUMOURS_MAX;
+        let is_little = updates.len() <= STATES_FEW
+            || self.foca.updates_backlog() + updates.len() <= RUMOURS_MAX;
+        let broadcast = broadcast && is_little;
         if let Err(error) = self.foca.apply_many(updates.into_iter(), broadcast, &mut self.effects)
         {
             tracing::debug!(%error, "member update");

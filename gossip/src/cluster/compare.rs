@@ -196,13 +196,13 @@ mod tests {
     fn knows(others: u64) -> Cluster {
         let identity = |node: u64| {
             let port = u16::try_from(node + 1).unwrap();
-            let addr = SocketAddr::from(([10, 0, 0, 1], port));
-            Identity { addr: addr.into(), node: NodeId(node), epoch: 1, renew: 0 }
+            let addr = SocketAddr::from(([10, 0, 0, 1], port)).into();
+            Identity { addr, node: NodeId(node), epoch: 1, renew: 0 }
         };
         let boot = Boot {
             node: NodeId(0),
             epoch: 1,
-            addr: identity(0).addr.into(),
+            addr: identity(0).addr.socket(),
             seeds: 0,
             peers: vec![],
             cluster_name: "test".to_owned(),

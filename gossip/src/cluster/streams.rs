@@ -113,6 +113,13 @@ impl Cluster {
         }
     }
 
+    /// Whether a stream for comparing everything is being opened.
+    pub(super) fn is_calling(&self) -> bool {
+        self.streams.conns.values().any(|conn| {
+            matches!(conn.role, Role::Opener { purpose: Purpose::Sync, .. }) && conn.told.is_none()
+        })
+    }
+
     /// Opens a stream to ask `peer` for a section, or adds to what an unopened one will ask.
     pub(super) fn open_pull(&mut self, now: Moment, peer: Identity, ask: Ask) {
         let waiting = self.streams.conns.values_mut().find(|conn| match conn.role {
@@ -411,7 +418,7 @@ impl Cluster {
         self.write(id, &Frame::Hello { identity, purpose });
     }
 
-    /// Hello, all members, all heads.
+    /// Hello, all members, the heads of all sections that are here.
     fn say_everything(&mut self, id: ConnId, purpose: Purpose) {
         self.say_hello(id, purpose);
         for members in self.membership.states().chunks(FRAME_ITEMS_MAX) {
@@ -422,10 +429,16 @@ impl Cluster {
         for left in left.chunks(FRAME_ITEMS_MAX) {
             self.write(id, &Frame::Members { members: vec![], left: left.to_vec() });
         }
-        let heads: Vec<Head> = self
-            .heads()
-            .into_iter()
-            .map(|(owner, epoch, ver)| Head { owner, epoch, ver, by_stream: true })
+        // Also of those that are down: they may be alive there, and changed little since.
+        let own = self.catalogue.own();
+        let others = self.catalogue.replicas().map(|(owner, replica)| (owner, &replica.section));
+        let heads: Vec<Head> = std::iter::once((self.boot.node, own))
+            .chain(others)
+            .filter(|(_, section)| section.ver > 0)
+            .map(|(owner, section)| {
+                let (epoch, ver) = (section.epoch, section.ver);
+                Head { owner, epoch, ver, by_stream: true }
+            })
             .collect();
         for heads in heads.chunks(FRAME_ITEMS_MAX) {
             self.write(id, &Frame::Heads(heads.to_vec()));

@@ -8,12 +8,35 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use super::{Change, Membership};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
-use crate::message::MemberState;
+use crate::message::{Liveness, MemberState};
 
 /// States for which it is quicker to look for each among the members than to sort those.
-const STATES_FEW: usize = 4;
+pub(super) const STATES_FEW: usize = 4;
+
+/// So few deaths at once are always believed.
+const DEATHS_FEW: usize = 8;
 
 impl Membership {
+    /// Whether somebody who holds that has been on the other side of a partition: it holds this
+    /// node for dead, or more than a quarter of those that are alive here.
+    ///
+    /// What such a node says of deaths is about the cut. Believed, it would make each half declare
+    /// its own members dead when the two meet again, and for seconds nobody would find producers
+    /// next door. Whoever is dead there learns that from those who hold it dead, and renews its
+    /// identity; whoever is really dead does not answer here either.
+    pub(super) fn was_cut_off(&self, states: &[MemberState]) -> bool {
+        let me = self.me();
+        let dead = states.iter().filter(|state| state.liveness == Liveness::Down);
+        let mut lives = 0;
+        for id in dead.map(|state| &state.identity) {
+            if *id == me {
+                return true;
+            }
+            lives += usize::from(self.active.get(&id.node) == Some(id));
+        }
+        lives > DEATHS_FEW.max(self.active.len() / 4)
+    }
+
     /// Brings `active` and `changes` up to date with what foca says of the nodes in `changed`.
     /// Identities of nodes that have a newer one.
     pub(super) fn compare_active(&mut self, changed: &[NodeId]) -> Vec<Identity> {

@@ -120,7 +120,7 @@ impl Membership {
 }
 
 /// The members that a packet tells of, as far as it can be read.
-fn told(mut updates: &[u8]) -> impl Iterator<Item = Member<Identity>> + '_ {
+pub(super) fn told(mut updates: &[u8]) -> impl Iterator<Item = Member<Identity>> + '_ {
     let count = if updates.remaining() >= 2 { updates.get_u16() } else { 0 };
     (0..count).map_while(move |_| SwimCodec.decode_member(&mut updates).ok())
 }

@@ -2,12 +2,18 @@
 
 use std::net::SocketAddr;
 
-use foca::Codec;
+use foca::{Codec, Member};
 use grapevine_protocol::Moment;
 
 use super::Membership;
+use super::guard::told;
 use crate::codec::{SwimCodec, sender_bytes};
 use crate::identity::Identity;
+
+/// Rumours about members in line from which on what packets tell is believed but not passed on: so
+/// many take three seconds, and comparisons of views are faster than more of them. Each takes some
+/// 150 bytes, and room for them is never given back.
+const PASSED_ON_MAX: usize = 256;
 
 impl Membership {
     /// A packet of the failure detector that came from `from`.
@@ -34,7 +40,14 @@ impl Membership {
         let sent_before = self.effects.sends.len();
         self.effects.has_received = false;
         let about = (self.hash_key, self.me().addr, self.known_count());
-        let packet = self.heard.sift(bytes, updates.len(), about);
+        let header_bytes = bytes.len() - updates.len();
+        let is_full = !is_stranger && self.foca.updates_backlog() >= PASSED_ON_MAX;
+        let mut packet = self.heard.sift(bytes, updates.len(), about);
+        let mut not_passed_on: Vec<Member<Identity>> = Vec::new();
+        if is_full {
+            not_passed_on.extend(told(&packet[header_bytes..]));
+            packet = &packet[..header_bytes];
+        }
         let result = self.foca.handle_data(packet, &mut self.effects);
         if is_stranger {
             // As they travel: without the node and epoch of who sends them.
@@ -47,6 +60,13 @@ impl Membership {
         // foca does not look at what a member that is down has to say.
         let is_active = self.active.get(&header.src.node) == Some(&header.src);
         if result.is_ok() && self.effects.has_received && is_active {
+            if !not_passed_on.is_empty() {
+                let news = not_passed_on.into_iter();
+                if let Err(error) = self.foca.apply_many(news, false, &mut self.effects) {
+                    tracing::debug!(%error, "news of members");
+                }
+                self.settle();
+            }
             self.heard.believed();
         }
         match result {
