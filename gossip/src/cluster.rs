@@ -49,8 +49,8 @@ const OUTPUTS_KEPT: usize = 64;
 /// Room that is made for a datagram at first: most messages fit.
 const DATAGRAM_BYTES_USUAL: usize = 256;
 
-/// When more members than this come at once, and an eighth of all, two parts of a cluster meet: there
-/// is as much to compare as after a start.
+/// When more members than this come at once, and an eighth of all, two parts of a cluster meet:
+/// there is as much to compare as after a start.
 const MANY_CAME: usize = 8;
 
 /// What the core is told once.
