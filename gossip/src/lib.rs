@@ -39,6 +39,7 @@ pub mod config;
 pub mod envelope;
 pub mod framing;
 pub mod identity;
+mod keyed;
 pub mod membership;
 pub mod message;
 mod name;

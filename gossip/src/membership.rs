@@ -21,18 +21,17 @@ mod sends;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::Hasher;
 use std::time::Duration;
 
 use foca::{Foca, Member, NoCustomBroadcast, Runtime, State, Timer};
 use grapevine_protocol::Moment;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use siphasher::sip::SipHasher13;
 
 use crate::NodeId;
 use crate::codec::SwimCodec;
 use crate::config::Timings;
 use crate::identity::Identity;
+use crate::keyed::hash_words;
 use crate::message::MemberState;
 use crate::node_map::NodeMap;
 
@@ -349,14 +348,15 @@ impl Membership {
         }
         let me = self.me();
         let active = self.active.values().chain(std::iter::once(&me));
-        let mut hash = active
-            .fold(0, |hash, id| hash ^ self.hash(&[id.node.0, id.epoch, u64::from(id.renew)]));
+        let mut hash = active.fold(0, |hash, id| {
+            hash ^ hash_words(self.hash_key, [id.node.0, id.epoch, u64::from(id.renew)])
+        });
         for (node, epoch) in &self.left {
             // A node that is back makes its mark pointless, and it does not know the mark itself.
             if self.active.get(node).is_some_and(|id| id.epoch > *epoch) {
                 continue;
             }
-            hash ^= self.hash(&[node.0, *epoch]);
+            hash ^= hash_words(self.hash_key, [node.0, *epoch]);
         }
         self.view_hash.set(Some(hash));
         hash
@@ -391,14 +391,6 @@ impl Membership {
     /// How often replies to strangers were cut or withheld since the last call.
     pub(crate) fn take_curbed(&mut self) -> u64 {
         std::mem::take(&mut self.effects.curbed)
-    }
-
-    fn hash(&self, words: &[u64]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key, words.len() as u64);
-        for word in words {
-            hasher.write_u64(*word);
-        }
-        hasher.finish()
     }
 
     /// After a renewal foca waits for a packet before it probes anybody again; news of nothing will

@@ -5,11 +5,8 @@
 //! exchanges some five bytes for each bucket and no more. A value has 32 bits: a difference that
 //! one comparison in four thousand million does not see is seen after the next write.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
-
 use crate::NodeId;
+use crate::keyed::hash_words;
 
 /// Most buckets anyone may ask for.
 pub const BUCKETS_MAX: usize = 128;
@@ -49,7 +46,7 @@ impl Buckets {
     /// The bucket of `owner` among `count`.
     pub fn bucket(&self, owner: NodeId, count: usize) -> usize {
         let count = count.max(1) as u64;
-        usize::try_from(self.hash(&[owner.0]) % count).unwrap_or(0)
+        usize::try_from(hash_words(self.key, [owner.0]) % count).unwrap_or(0)
     }
 
     /// The values of `count` buckets, as many as are fit if that is `None`, for the heads of
@@ -81,16 +78,8 @@ impl Buckets {
         for &(owner, epoch, ver) in heads {
             // N13, class "a sum that is not kept up".
             let ver = if mutant!(N13) { ver.min(1) } else { ver };
-            values[self.bucket(owner, count)] ^= self.hash(&[owner.0, epoch, ver]) as u32;
+            values[self.bucket(owner, count)] ^= hash_words(self.key, [owner.0, epoch, ver]) as u32;
         }
         values
-    }
-
-    fn hash(&self, words: &[u64]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.key, words.len() as u64);
-        for word in words {
-            hasher.write_u64(*word);
-        }
-        hasher.finish()
     }
 }

@@ -328,6 +328,7 @@ impl Cluster {
             return self.spread.clear();
         }
         let members = self.membership.active().len() + 1;
+        let members = if self.is_young(now) { members.isqrt() } else { members };
         let parts = self.parts(now, self.spread.round(members));
         for (at, listener) in listeners.iter().enumerate() {
             // A rumour that is nearly over is not for all of them, nor for who has it already.

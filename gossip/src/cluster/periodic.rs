@@ -247,7 +247,7 @@ impl Cluster {
         }
     }
 
-    fn is_young(&self, now: Moment) -> bool {
+    pub(super) fn is_young(&self, now: Moment) -> bool {
         now < self.periodic.young_until
     }
 

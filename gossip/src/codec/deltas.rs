@@ -2,7 +2,7 @@
 //!
 //! In a gossip each node is told of a change about seven times, and looks at the first only. Of the
 //! others it decodes whose section they are about and how far they go; the writes are stepped over,
-//! which checks them all the same but makes no names and records.
+//! which makes no names and records, and does not ask whether names are text.
 
 use super::{BorrowDecode, CodecError, DATAGRAM_CLAIM_MAX, encode};
 use crate::NodeId;
@@ -16,7 +16,7 @@ const CASE: u8 = 0;
 const DELTA_BYTES_MIN: usize = 6;
 
 /// What [`Op`] is made of, left where it is. Its parts have the order of the wire.
-type OpSeen<'a> = (u64, &'a str, u32, &'a str, Option<ValueSeen<'a>>);
+type OpSeen<'a> = (u64, &'a [u8], u32, &'a [u8], Option<ValueSeen<'a>>);
 
 #[derive(BorrowDecode)]
 #[bincode(crate = "bincode")]
@@ -27,7 +27,7 @@ enum ValueSeen<'a> {
 }
 
 /// As [`Producer`](crate::Producer).
-type ProducerSeen<'a> = (&'a str, &'a str, &'a str, u16, u16, &'a str, &'a str, &'a str);
+type ProducerSeen<'a> = (&'a [u8], &'a [u8], &'a [u8], u16, u16, &'a [u8], &'a [u8], &'a [u8]);
 
 /// What is left of the bytes of a datagram.
 struct Rest<'a>(&'a [u8]);
@@ -173,7 +173,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_damaged_message_is_refused_whether_it_is_wanted_or_not(
+        fn a_damaged_message_is_refused_or_read_as_by_everybody_else(
             at in 0..message().len(), byte: u8, cut in 0..message().len(),
         ) {
             let mut bytes = message();
@@ -182,7 +182,7 @@ mod tests {
             for bytes in [&bytes[..], &bytes[..cut]] {
                 let wanted = decode_deltas(bytes, |_, _, _| true);
                 let unwanted = decode_deltas(bytes, |_, _, _| false);
-                prop_assert_eq!(wanted.is_ok(), unwanted.is_ok());
+                prop_assert!(unwanted.is_ok() || wanted.is_err());
                 if let Some(whole) = whole(bytes) {
                     prop_assert_eq!(wanted.unwrap().unwrap(), whole);
                 }

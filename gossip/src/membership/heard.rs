@@ -5,12 +5,9 @@
 //! member is forgotten a day after its death: the same news once more changes nothing. It is
 //! recognised by its bytes, before they are decoded and before foca searches its members.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
-
 use crate::codec::{endpoint, split_member};
 use crate::identity::Endpoint;
+use crate::keyed;
 
 /// Places for each member: in a partition there are two rumours about each, and an alive one.
 const PLACES_PER_MEMBER: usize = 2;
@@ -111,10 +108,8 @@ impl Heard {
 }
 
 fn hash(key: u64, news: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(key, 0);
-    hasher.write(news);
     // Zero is for no news.
-    hasher.finish().max(1)
+    keyed::hash(key, news).max(1)
 }
 
 #[cfg(test)]
