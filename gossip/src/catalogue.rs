@@ -18,7 +18,9 @@ use crate::NodeId;
 use crate::config::Timings;
 use crate::node_map::NodeMap;
 use crate::producer::ProducerRecord;
-use crate::section::{Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value};
+use crate::section::{
+    Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value, shared_name,
+};
 use crate::view::{LookupView, TopicRow};
 use crate::wish::{What, Wish, Wishes};
 
@@ -177,19 +179,18 @@ impl Catalogue {
     pub fn member_up(&mut self, owner: NodeId, epoch: u64) {
         let replica = self.replica_mut(owner);
         // N02, class "a flap ends in half of the state".
-        if mutant!(N02) && replica.detached_at.is_some() {
+        if mutant!(N02) && replica.detached_at().is_some() {
             return;
         }
         // X04, class "a cache is rolled back".
-        if mutant!(X04) && replica.detached_at.is_some() {
+        if mutant!(X04) && replica.detached_at().is_some() {
             replica.section.ver /= 2;
         }
-        if replica.active_epoch != Some(epoch) {
-            if replica.detached_at.is_some() && replica.section.epoch == epoch {
+        if replica.active_epoch() != Some(epoch) {
+            if replica.detached_at().is_some() && replica.section.epoch == epoch {
                 sometimes!("detached_section_kept");
             }
-            replica.active_epoch = Some(epoch);
-            replica.detached_at = None;
+            replica.activate(epoch);
             self.touch(owner);
             self.all_changed(owner);
         }
@@ -198,9 +199,9 @@ impl Catalogue {
     /// Membership: `owner` is down. Its producers are hidden, its section is kept for a while.
     pub fn member_down(&mut self, owner: NodeId, now: Moment) {
         if let Some(replica) = self.replicas.get_mut(&owner)
-            && replica.active_epoch.take().is_some()
+            && replica.active_epoch().is_some()
         {
-            replica.detached_at = Some(now);
+            replica.detach(now);
             // M16, class "equal digests, different content".
             #[cfg(feature = "mutants")]
             if mutant!(M16) {
@@ -245,7 +246,7 @@ impl Catalogue {
         let mut detached: Vec<(Moment, NodeId, usize)> = self
             .replicas
             .iter()
-            .filter_map(|(node, r)| r.detached_at.map(|at| (at, node, r.section.len())))
+            .filter_map(|(node, r)| r.detached_at().map(|at| (at, node, r.section.len())))
             .collect();
         detached.sort_unstable();
         let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
@@ -445,7 +446,10 @@ impl Catalogue {
             last = Some(&key.topic);
             let has = self.section(owner).is_some_and(|s| s.topic(&key.topic).next().is_some());
             if has {
-                self.owners_of.entry(Arc::clone(&key.topic)).or_default().insert(owner);
+                let is_sharing = self.audit.as_ref().is_some_and(Audit::is_sharing);
+                let name =
+                    if is_sharing { shared_name(&key.topic) } else { Arc::clone(&key.topic) };
+                self.owners_of.entry(name).or_default().insert(owner);
             } else if let Some(owners) = self.owners_of.get_mut(&key.topic) {
                 owners.remove(owner);
                 // N17, class "names are never freed".

@@ -46,8 +46,8 @@ pub use sends::Packets;
 pub const MEMBERS_MAX: usize = 10_000;
 
 /// Most rumours about members that news by stream may make the line of them. Each is sent ten
-/// times, some thirty in a packet, three packets in each tenth of a second: so many take 1.5 s.
-const RUMOURS_MAX: usize = 128;
+/// times, some thirty in a packet, three packets in each tenth of a second: so many take a second.
+const RUMOURS_MAX: usize = 96;
 
 /// Renewals of the own identity allowed in a minute; more would be a quarrel, not a mistake.
 const RENEWALS_PER_MINUTE_MAX: usize = 6;
@@ -161,8 +161,12 @@ impl Membership {
                 tracing::debug!(%error, "failure detector timer");
             }
         }
-        while let Some(timer) = self.effects.next_burial() {
+        while let Some(dead) = self.effects.next_burial() {
             self.heard.clear();
+            let members = self.foca.iter_membership_state().map(Member::id);
+            let identity = members.copied().find(|id| effects::grave(id) == dead);
+            let Some(identity) = identity else { continue };
+            let timer = Timer::RemoveDown(identity);
             if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
                 tracing::debug!(%error, "failure detector timer");
             }

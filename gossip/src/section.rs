@@ -23,6 +23,7 @@ use crate::producer::ProducerRecord;
 use entries::Shared;
 
 pub use crate::name::Name;
+pub(crate) use entries::shared_name;
 pub use key::{Applied, Delta, Entry, Key, Op, ProducerId, Snapshot, Value};
 
 /// Most keys one section may hold: 65,535 topics with seven channels each.
@@ -47,8 +48,6 @@ pub struct Section {
     /// Highest version whose deletion has been forgotten.
     pub floor: u64,
     entries: Shared,
-    /// Of the live keys, if it is audited; else 0.
-    live_hash: u64,
     /// What an auditor has not been told yet.
     untold: Option<Box<Untold>>,
     is_audited: bool,
@@ -72,7 +71,10 @@ impl Section {
         if !self.is_audited {
             self.is_audited = true;
             let hashes = self.entries.iter().map(|(key, entry)| entry_hash(key, entry));
-            self.live_hash = hashes.fold(0, |all, hash| all ^ hash);
+            let live_hash = hashes.fold(0, |all, hash| all ^ hash);
+            if live_hash != 0 {
+                self.entries.change().live_hash = live_hash;
+            }
         }
     }
 
@@ -86,14 +88,14 @@ impl Section {
             return untold.touches;
         }
         let mut hasher = FxHasher::default();
-        (self.epoch, self.ver, self.floor, self.live_hash).hash(&mut hasher);
+        (self.epoch, self.ver, self.floor, self.entries.live_hash).hash(&mut hasher);
         self.entries.share(hasher.finish());
         untold.touches
     }
 
     /// A hash of the live keys: equal for equal sets. `None` without an auditor.
     pub fn live_hash(&self) -> Option<u64> {
-        self.is_audited.then_some(self.live_hash)
+        self.is_audited.then_some(self.entries.live_hash)
     }
 
     /// The owner writes `key`; `None` deletes it. False if that changes nothing,
@@ -343,8 +345,10 @@ impl Section {
         if !self.is_audited {
             return;
         }
-        for entry in before.into_iter().chain(&after) {
-            self.live_hash ^= entry_hash(&key, entry);
+        let entries = before.into_iter().chain(&after);
+        let change = entries.fold(0, |hash, entry| hash ^ entry_hash(&key, entry));
+        if change != 0 {
+            self.entries.change().live_hash ^= change;
         }
         let touch = Touch { key, before: before.map(|entry| entry.ver), after };
         self.untold.get_or_insert_default().touches.push(touch);

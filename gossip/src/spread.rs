@@ -19,6 +19,10 @@ pub const DATAGRAMS_PER_ROUND_MAX: usize = 4;
 /// there are more than fit the budget, and then comparisons have long been faster.
 const AGE_MAX: Duration = Duration::from_secs(2);
 
+/// Rumours in line from which on others' are not passed on: the budget tells some 500 a second,
+/// each up to 14 times, so that more than this would not be told often enough in [`AGE_MAX`].
+const PASSED_ON_MAX: usize = 128;
+
 /// Bytes a second spent on rumours, and most that may be saved up: 64 KB.
 const BUDGET_BYTES: u64 = 64 * 1024;
 
@@ -77,12 +81,17 @@ impl Default for Spread {
 
 impl Spread {
     /// `owner`'s section went beyond version `from`, as `teller` says if it is not this node's;
-    /// passed on from `at` at the latest.
+    /// passed on from `at` at the latest. What others tell is not passed on while so much is in
+    /// line that it would be old before its turn.
     pub fn add(&mut self, owner: NodeId, from: u64, teller: Option<NodeId>, at: Moment) {
         // N19, class "a queue grows with what is in it".
         let slot = (owner, if mutant!(N19) { from } else { 0 });
-        if self.rumours.contains_key(&slot) {
+        let is_known = self.rumours.contains_key(&slot);
+        if is_known {
             sometimes!("rumour_superseded");
+        }
+        if teller.is_some() && !is_known && self.rumours.len() >= PASSED_ON_MAX && !mutant!(N19) {
+            return;
         }
         let rumour =
             self.rumours.entry(slot).or_insert(Rumour { from, sends: 0, teller, since: at });

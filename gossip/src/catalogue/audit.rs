@@ -15,6 +15,10 @@ pub(super) struct Audit {
 }
 
 impl Audit {
+    pub(super) const fn is_sharing(&self) -> bool {
+        self.is_sharing
+    }
+
     pub(super) fn touch(&mut self, owner: NodeId) {
         if let Err(at) = self.touched.binary_search(&owner) {
             self.touched.insert(at, owner);

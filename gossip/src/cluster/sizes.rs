@@ -43,7 +43,7 @@ impl Cluster {
     /// How much is held now.
     pub fn sizes(&self) -> Sizes {
         let replicas = self.catalogue.replicas();
-        let detached = replicas.filter(|(_, replica)| replica.active_epoch.is_none());
+        let detached = replicas.filter(|(_, replica)| replica.active_epoch().is_none());
         let (outbound, inbound, staged_bytes) = self.streams.sizes();
         Sizes {
             owners: 1 + self.catalogue.replicas().len(),

@@ -1,10 +1,12 @@
 //! What foca wants done: packets, timers, and what it has to say.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use foca::{Notification, Runtime, Timer};
 use grapevine_protocol::Moment;
+use siphasher::sip::SipHasher13;
 
 use super::Membership;
 use super::sends::Packets;
@@ -27,7 +29,7 @@ pub(super) struct Effects {
     timer_count: u64,
     /// When to forget members that are down, by deadline: a day after their deaths, in order. In a
     /// partition they are half of the cluster, and a timer each would be most of what is held.
-    burials: VecDeque<(Moment, Identity)>,
+    burials: VecDeque<(Moment, u64)>,
     /// Something about this node or others changed.
     pub(super) is_dirty: bool,
     /// Nodes of which an identity came, went or was replaced.
@@ -72,11 +74,11 @@ impl Effects {
         }
     }
 
-    /// A member that has been down for so long that it is due to be forgotten.
-    pub(super) fn next_burial(&mut self) -> Option<Timer<Identity>> {
+    /// A member that has been down for so long that it is due to be forgotten, by its [`grave`].
+    pub(super) fn next_burial(&mut self) -> Option<u64> {
         let now = self.now;
-        let (_, identity) = self.burials.pop_front_if(|&mut (at, _)| at <= now)?;
-        Some(Timer::RemoveDown(identity))
+        let (_, dead) = self.burials.pop_front_if(|&mut (at, _)| at <= now)?;
+        Some(dead)
     }
 
     /// When the next timer is due.
@@ -91,6 +93,14 @@ impl Effects {
         self.timers.clear();
         self.burials.clear();
     }
+}
+
+/// What is remembered of a member that is to be forgotten: a hash, since a partition makes graves
+/// for half of a cluster.
+pub(super) fn grave(identity: &Identity) -> u64 {
+    let mut hasher = SipHasher13::new();
+    identity.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Membership {
@@ -151,7 +161,7 @@ impl Runtime<Identity> for &mut Effects {
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
         if let Timer::RemoveDown(identity) = event {
-            return self.burials.push_back((self.now + after, identity));
+            return self.burials.push_back((self.now + after, grave(&identity)));
         }
         let order = match event {
             Timer::SendIndirectProbe { .. } => INDIRECT,

@@ -11,9 +11,9 @@ use crate::codec::{SwimCodec, sender_bytes};
 use crate::identity::Identity;
 
 /// Rumours about members in line from which on what packets tell is believed but not passed on: so
-/// many take three seconds, and comparisons of views are faster than more of them. Each takes some
-/// 150 bytes, and room for them is never given back.
-const PASSED_ON_MAX: usize = 256;
+/// many take a second, and comparisons of views are faster than more of them. Each takes some 150
+/// bytes, and room for them is never given back.
+const PASSED_ON_MAX: usize = 96;
 
 impl Membership {
     /// A packet of the failure detector that came from `from`.

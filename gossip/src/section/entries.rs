@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Deref};
 use std::sync::{Arc, Weak};
 
+use super::Name;
 use super::key::{self, Entry, Key, Place};
 
 /// Most contents that a thread knows again; more than a thousand nodes change at once.
@@ -13,6 +14,22 @@ const KNOWN_MAX: usize = 65_536;
 thread_local! {
     /// Contents of audited sections that this thread holds, by a hash of them.
     static KNOWN: RefCell<BTreeMap<u64, Weak<Entries>>> = const { RefCell::new(BTreeMap::new()) };
+    /// Names that catalogues of this thread index by.
+    static NAMES: RefCell<BTreeSet<Name>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// `name`, held together with whoever in this thread asked for the same one.
+pub(crate) fn shared_name(name: &Name) -> Name {
+    NAMES.with_borrow_mut(|names| {
+        if let Some(same) = names.get(name) {
+            return Arc::clone(same);
+        }
+        if names.len() >= KNOWN_MAX {
+            names.clear();
+        }
+        names.insert(Arc::clone(name));
+        Arc::clone(name)
+    })
 }
 
 /// Keys with their last writes.
@@ -24,6 +41,8 @@ pub(super) struct Entries {
     /// What they weigh as a snapshot, and the topics among them, deletions included in both.
     bytes: usize,
     topics: usize,
+    /// Of the live keys, if the section is audited; else 0.
+    pub(super) live_hash: u64,
 }
 
 static NONE: Entries = Entries::new();
@@ -36,6 +55,7 @@ impl Entries {
             dead: BTreeSet::new(),
             bytes: 0,
             topics: 0,
+            live_hash: 0,
         }
     }
 

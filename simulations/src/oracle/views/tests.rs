@@ -126,7 +126,7 @@ impl Stage {
 
 fn replica(section: grapevine_gossip::section::Section) -> grapevine_gossip::catalogue::Replica {
     let mut replica = grapevine_gossip::catalogue::Replica::default();
-    replica.active_epoch = Some(section.epoch);
+    replica.activate(section.epoch);
     replica.section = section;
     replica
 }
