@@ -457,7 +457,7 @@ impl Membership {
         changed.sort_unstable();
         changed.dedup();
         let outdated = self.compare_active(&changed);
-        // A node that moved: what it was at its old address is over.
+        // A node that moved, so that what it was at its old address is over, or that left.
         for old in outdated {
             sometimes!("member_moved");
             let down = std::iter::once(Member::down(old));

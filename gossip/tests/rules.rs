@@ -228,6 +228,23 @@ fn members_beyond_the_maximum_are_not_taken_up() {
 }
 
 #[test]
+fn who_has_left_does_not_come_back_by_late_news_of_a_renewed_identity() {
+    let now = Moment(SECOND);
+    let mut membership = membership();
+    let (left, teller) = (identity(2, 9, 2), identity(3, 9, 3));
+    membership.apply(now, &[alive(left), alive(teller)], false);
+    assert!(membership.mark_left(now, left.node, left.epoch));
+    let renewed = Identity { renew: 1, ..left };
+    let news = swim(teller, Swim::Gossip, &[renewed]);
+    assert_eq!(membership.handle_swim(now, addr(3), &news), Ok(()));
+    assert!(!membership.active().contains_key(&left.node));
+    let restarted = identity(2, 10, 2);
+    let news = swim(teller, Swim::Gossip, &[restarted]);
+    assert_eq!(membership.handle_swim(now, addr(3), &news), Ok(()));
+    assert_eq!(membership.active().get(&left.node), Some(&restarted));
+}
+
+#[test]
 fn a_member_is_suspected_to_be_killed_as_soon_as_others_are_asked_to_probe_it() {
     let timings = Timings::default();
     let failed_after = |others: u64| {

@@ -55,6 +55,11 @@ impl Membership {
             }
         }
         for id in others {
+            // It renewed its identity before it left, and the news comes late.
+            if self.left.get(&id.node).is_some_and(|&epoch| epoch >= id.epoch) {
+                outdated.push(id);
+                continue;
+            }
             let newest = newest.entry(id.node).or_insert(id);
             if newest.rank() < id.rank() {
                 outdated.push(std::mem::replace(newest, id));

@@ -34,6 +34,8 @@ pub struct Population {
     pub staleness_ms: Quantiles,
     /// Time for a node that is gone to be in no view, in ms.
     pub gone_ms: Quantiles,
+    /// The same for those that said goodbye.
+    pub left_ms: Quantiles,
     /// Bytes per node and second while nothing happens.
     pub idle_bytes: Quantiles,
     /// Bytes per node and second, each second of each run.
@@ -128,6 +130,7 @@ impl Default for Population {
             never_agreed: 0,
             staleness_ms: Quantiles::default(),
             gone_ms: Quantiles::default(),
+            left_ms: Quantiles::default(),
             idle_bytes: Quantiles::default(),
             bytes: Quantiles::default(),
             renewals: 0,
@@ -157,6 +160,8 @@ impl Population {
         self.never_agreed += u64::from(plan.heal_at.is_some() && stats.lookups_agreed.is_none());
         self.staleness_ms.extend(stats.staleness_ms.iter().map(|&ms| f64::from(ms)));
         self.gone_ms.extend(stats.gone_ms.iter().map(|&(_, ms)| f64::from(ms)));
+        let left = stats.gone_ms.iter().filter(|(why, _)| why == "leave");
+        self.left_ms.extend(left.map(|&(_, ms)| f64::from(ms)));
         self.idle_bytes.add(stats.idle_bytes);
         self.bytes.extend(stats.bytes_by_second.iter().map(|&bytes| f64::from(bytes)));
         self.renewals += stats.renewals;
