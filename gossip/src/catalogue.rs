@@ -396,7 +396,7 @@ impl Catalogue {
         by_address.into_values().collect()
     }
 
-    /// What is known of `owner`, to be changed; what then changes is to be [`touch`](Self::touch)ed.
+    /// What is known of `owner`, to be changed: [`touch`](Self::touch) it then.
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
         if !self.replicas.contains_key(&owner) {
             let mut replica = Replica::default();

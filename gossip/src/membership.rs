@@ -281,8 +281,9 @@ impl Membership {
     pub fn leave(&mut self, now: Moment) {
         self.effects.now = now;
         if !self.has_left {
-            // N07, class "quiet leave"; the other half is in `leave_if_due`.
+            // N07 and N11, class "quiet leave"; the other half is in `leave_if_due`.
             if !mutant!(N07)
+                && !mutant!(N11)
                 && let Err(error) = self.foca.leave_cluster(&mut self.effects)
             {
                 tracing::debug!(%error, "leave");

@@ -82,7 +82,7 @@ mutants! {
     N08 Second "members are probed every 60 ms",
     N09 Second "after a stall timers fire before the socket is read, as if no time was lost",
     N10 Second "everything is told once only",
-    N11 Second "a goodbye is said to one member only",
+    N11 Second "a goodbye is said once, to one member",
     N12 Second "a pull is answered with the range that was asked of another owner",
     N13 Second "the digest leaves in what has been replaced: later versions do not change it",
     N14 Second "a pull that is not answered is never tried again",

@@ -362,6 +362,7 @@ impl Cluster {
         for member in members {
             self.send(member.addr.socket(), &Message::Leave(me));
         }
-        self.periodic.leave = Some((now + self.boot.timings.leave_round, rounds - 1));
+        let rounds = if mutant!(N11) { 0 } else { rounds - 1 };
+        self.periodic.leave = Some((now + self.boot.timings.leave_round, rounds));
     }
 }

@@ -140,3 +140,83 @@ impl<'a> Known<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use grapevine_protocol::Moment;
+    use rand::SeedableRng;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::*;
+    use crate::config::Timings;
+
+    const NOW: Moment = Moment(1_000_000_000);
+
+    fn identity(node: u64) -> Identity {
+        let addr = SocketAddr::from(([10, 0, 0, node as u8], 4162)).into();
+        Identity { addr, node: NodeId(node), epoch: 1, renew: 0 }
+    }
+
+    fn state(node: u64, liveness: Liveness) -> MemberState {
+        MemberState { identity: identity(node), incarnation: 0, liveness }
+    }
+
+    /// Node 0, which knows nodes 1 to 40.
+    fn knows_forty() -> Membership {
+        let rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut members = Membership::new(identity(0), &Timings::default(), 1, rng);
+        let alive: Vec<_> = (1..=40).map(|node| state(node, Liveness::Alive)).collect();
+        members.apply(NOW, &alive, false);
+        members
+    }
+
+    fn hears_of_deaths(members: &mut Membership, nodes: std::ops::Range<u64>) -> usize {
+        let dead: Vec<_> = nodes.map(|node| state(node, Liveness::Down)).collect();
+        members.apply(NOW, &dead, true);
+        members.active().len()
+    }
+
+    #[test]
+    fn deaths_are_believed_unless_they_are_those_of_a_partition() {
+        let mut members = knows_forty();
+        assert_eq!(hears_of_deaths(&mut members, 1..6), 35, "five died");
+        assert_eq!(hears_of_deaths(&mut members, 10..30), 35, "twenty are beyond a cut");
+    }
+
+    #[test]
+    fn who_holds_this_node_for_dead_is_not_believed_about_others_and_makes_it_renew() {
+        let mut members = knows_forty();
+        assert_eq!(hears_of_deaths(&mut members, 0..3), 40);
+        assert_eq!(members.me(), Identity { renew: 1, ..identity(0) });
+        assert_eq!(hears_of_deaths(&mut members, 0..3), 38, "that is another life by now");
+    }
+
+    #[test]
+    fn what_is_news_is_what_swim_prefers() {
+        let known = [
+            Member::new(identity(1), 1, State::Alive),
+            Member::new(identity(2), 1, State::Suspect),
+            Member::new(identity(3), 1, State::Down),
+        ];
+        let states = [State::Alive, State::Suspect, State::Down];
+        for (member, preferred) in known.iter().zip([
+            [[false, false, true], [false, true, true], [true; 3]],
+            [[false, false, true], [false, false, true], [true; 3]],
+            [[false; 3]; 3],
+        ]) {
+            let news = [MemberState::from(member)];
+            for (incarnation, preferred) in (0..).zip(preferred) {
+                let found = states.map(|state| {
+                    let update = Member::new(*member.id(), incarnation, state);
+                    Known::new(known.iter(), &news).is_news(&update)
+                });
+                assert_eq!(found, preferred, "{member:?} and incarnation {incarnation}");
+            }
+        }
+        let renewed = Identity { renew: 1, ..identity(3) };
+        let news = [MemberState { identity: renewed, ..state(3, Liveness::Alive) }];
+        assert!(Known::new(known.iter(), &news).is_news(&Member::alive(renewed)));
+    }
+}
