@@ -258,7 +258,11 @@ impl Cluster {
             return usual;
         }
         let members = u32::try_from(self.membership.active().len()).unwrap_or(u32::MAX);
-        let pause = YOUNG_PAUSE_PER_MEMBER.saturating_mul(members);
+        let mut pause = YOUNG_PAUSE_PER_MEMBER.saturating_mul(members);
+        // By now few still differ: they need not wait as long as if everyone did.
+        if now + (YOUNG_MAX - YOUNG) > self.periodic.grown_at {
+            pause /= 3;
+        }
         pause.max(2 * self.boot.timings.spread_period).min(usual)
     }
 
