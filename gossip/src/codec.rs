@@ -71,9 +71,15 @@ pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) {
 ///
 /// [`CodecError`] if it is not exactly one value.
 pub fn decode_datagram<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let (value, rest) = decode_front(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(CodecError::Trailing) }
+}
+
+/// Decodes what the rest of a datagram begins with, and returns what follows.
+fn decode_front<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), CodecError> {
     let config = bincode::config::standard().with_limit::<DATAGRAM_CLAIM_MAX>();
     let (value, len) = bincode::borrow_decode_from_slice(bytes, config)?;
-    if len == bytes.len() { Ok(value) } else { Err(CodecError::Trailing) }
+    Ok((value, &bytes[len..]))
 }
 
 /// Decodes what a stream frame carries.

@@ -4,7 +4,7 @@
 //! others it decodes whose section they are about and how far they go; the writes are stepped over,
 //! which makes no names and records, and does not ask whether names are text.
 
-use super::{BorrowDecode, CodecError, DATAGRAM_CLAIM_MAX, encode};
+use super::{BorrowDecode, CodecError, decode_front, encode};
 use crate::NodeId;
 use crate::message::{DELTA_OPS_MAX, OwnedDelta};
 use crate::section::{Delta, Op};
@@ -19,7 +19,6 @@ const DELTA_BYTES_MIN: usize = 6;
 type OpSeen<'a> = (u64, &'a [u8], u32, &'a [u8], Option<ValueSeen<'a>>);
 
 #[derive(BorrowDecode)]
-#[bincode(crate = "bincode")]
 #[allow(dead_code, reason = "only its bytes matter")]
 enum ValueSeen<'a> {
     Producer((ProducerSeen<'a>, u8, i64)),
@@ -34,9 +33,8 @@ struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
     fn next<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, CodecError> {
-        let config = bincode::config::standard().with_limit::<DATAGRAM_CLAIM_MAX>();
-        let (value, len) = bincode::borrow_decode_from_slice(self.0, config)?;
-        self.0 = &self.0[len..];
+        let (value, rest) = decode_front(self.0)?;
+        self.0 = rest;
         Ok(value)
     }
 }
