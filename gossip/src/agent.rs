@@ -112,7 +112,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let addr = advertised(&config, bound).await;
     let node = state.node(rand::random())?;
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let epoch = state.next_epoch(u64::try_from(wall.as_millis()).unwrap_or(0))?;
+    let epoch = state.next_epoch(u64::try_from(wall.as_millis()).unwrap_or(0), rand::random())?;
     let boot = Boot {
         node,
         epoch,

@@ -106,6 +106,9 @@ const EPOCH_JUMP_MAX: u64 = 1 << 40;
 /// was taken. It is the year 2039.
 const EPOCH_DOUBTED_MIN: u64 = 1 << 41;
 
+/// A start takes an epoch greater by a random number of at most this (1 s where epochs are ms).
+const START_STEP_MAX: u64 = 1000;
+
 /// Whether `epoch` is too far above `known`, another epoch of the same node, to be believed.
 ///
 /// A node with an epoch near the end of the number's range could never take a greater one.
@@ -116,12 +119,16 @@ pub fn is_epoch_jump(epoch: u64, known: u64) -> bool {
 /// The epoch of a start of the process: greater than the one `kept` on disk, which counts as 0 if
 /// there is none. The wall clock (ms since 1970) only helps a node that lost its disk; others would
 /// not believe a great jump of it.
-pub fn next_epoch(kept: Option<u64>, wall_ms: u64) -> u64 {
+///
+/// `luck` is another number at each start: a node whose clock was put back and whose disk forgot
+/// its last start would otherwise take the epoch of that once more, and be taken for it.
+pub fn next_epoch(kept: Option<u64>, wall_ms: u64, luck: u64) -> u64 {
+    let step = 1 + luck % START_STEP_MAX;
     match kept {
         Some(kept) if mutant!(M06) => kept,
         _ if mutant!(M07) => wall_ms,
-        Some(kept) if is_epoch_jump(wall_ms, kept) => kept.saturating_add(1),
-        _ => kept.unwrap_or(0).saturating_add(1).max(wall_ms),
+        Some(kept) if is_epoch_jump(wall_ms, kept) => kept.saturating_add(step),
+        _ => kept.unwrap_or(0).saturating_add(step).max(wall_ms),
     }
 }
 

@@ -38,11 +38,11 @@ impl State {
 
     /// A greater epoch than ever before, on disk when this returns. The wall clock only helps a
     /// node that lost its disk.
-    pub(super) fn next_epoch(&self, wall_ms: u64) -> Result<u64, StartError> {
+    pub(super) fn next_epoch(&self, wall_ms: u64, luck: u64) -> Result<u64, StartError> {
         let name = "gossip.epoch";
         let kept = self.read(name).map_err(|source| self.error(name, source))?;
         let kept = kept.and_then(|text| text.trim().parse::<u64>().ok());
-        let epoch = next_epoch(kept, wall_ms);
+        let epoch = next_epoch(kept, wall_ms, luck);
         self.write_epoch(epoch).map_err(|source| self.error(name, source))?;
         Ok(epoch)
     }

@@ -59,7 +59,7 @@ impl World<'_> {
         let wall_ms = u64::try_from(node.clock.wall_ns(self.now) / 1_000_000).unwrap_or(0);
         node.id = node.disk.files().node.unwrap_or(NodeId(draw.word(0).max(1)));
         self.oracle.found(index, node.id, node.disk.files().epoch);
-        node.epoch = next_epoch(node.disk.files().epoch, wall_ms);
+        node.epoch = next_epoch(node.disk.files().epoch, wall_ms, draw.word(1));
         node.disk.begin(Write::Epoch(node.epoch));
         let event = Event::Booted { node: index as u32, life: node.life };
         self.after(latency, event);
