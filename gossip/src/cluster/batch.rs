@@ -44,61 +44,84 @@ impl Part {
     }
 }
 
-/// A datagram's deltas.
-struct Deltas {
-    size: usize,
-    count: usize,
-    bytes: Vec<u8>,
+/// How much of a round's datagrams is taken.
+#[derive(Default)]
+pub(super) struct Room {
+    datagrams: usize,
+    /// Of the last of them, as an upper bound.
+    bytes: usize,
+    heads: usize,
+}
+
+/// Where a part goes.
+pub(super) enum Place {
+    /// Beside what is in the last datagram.
+    Last,
+    /// Into a datagram that begins with it.
+    Next,
+    /// Among the heads.
+    Heads,
+}
+
+impl Room {
+    /// Takes the room for a part. `None`: there are enough datagrams for its writes.
+    pub(super) fn takes(&mut self, part: &Part) -> Option<Place> {
+        let Part::Delta { size, .. } = part else {
+            self.heads += 1;
+            return Some(Place::Heads);
+        };
+        if self.datagrams > 0 && self.bytes + size <= delta_bytes_max() + DELTA_HEADER_BYTES {
+            self.bytes += size;
+            return Some(Place::Last);
+        }
+        if self.datagrams == DATAGRAMS_PER_ROUND_MAX {
+            return None;
+        }
+        self.datagrams += 1;
+        self.bytes = *size;
+        Some(Place::Next)
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.datagrams >= DATAGRAMS_PER_ROUND_MAX || self.heads >= HEADS_MAX
+    }
 }
 
 /// Deltas and heads, packed into datagrams.
 #[derive(Default)]
-pub(super) struct Batch {
-    datagrams: Vec<Deltas>,
+pub(super) struct Batch<'a> {
+    room: Room,
+    /// The encodings of each datagram's deltas.
+    datagrams: Vec<Vec<&'a [u8]>>,
     heads: Vec<Head>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
     /// Adds what is told of one section. False if there are enough datagrams for its writes.
-    pub(super) fn adds(&mut self, part: &Part) -> bool {
-        let (size, bytes) = match part {
-            Part::Delta { size, bytes } => (*size, bytes),
-            Part::Head(head) => {
-                self.heads.push(*head);
-                return true;
+    pub(super) fn adds(&mut self, part: &'a Part) -> bool {
+        match (self.room.takes(part), part) {
+            (Some(Place::Next), Part::Delta { bytes, .. }) => self.datagrams.push(vec![bytes]),
+            (Some(_), Part::Delta { bytes, .. }) => {
+                self.datagrams.last_mut().expect("one has room").push(bytes);
             }
-        };
-        let fits = |used: usize| used + size <= delta_bytes_max() + DELTA_HEADER_BYTES;
-        let has_room = self.datagrams.len() < DATAGRAMS_PER_ROUND_MAX;
-        match self.datagrams.last_mut() {
-            Some(last) if fits(last.size) => {
-                last.size += size;
-                last.count += 1;
-                last.bytes.extend_from_slice(bytes);
-            }
-            Some(_) | None if has_room => {
-                self.datagrams.push(Deltas { size, count: 1, bytes: bytes.clone() });
-            }
-            Some(_) | None => return false,
+            (Some(_), Part::Head(head)) => self.heads.push(*head),
+            (None, _) => return false,
         }
         true
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.datagrams.len() >= DATAGRAMS_PER_ROUND_MAX || self.heads.len() >= HEADS_MAX
-    }
-
     /// The messages, encoded.
-    pub(super) fn bodies(self) -> impl Iterator<Item = Vec<u8>> {
-        let deltas = self.datagrams.into_iter().map(|Deltas { count, bytes, .. }| {
-            let mut body = deltas_head(count);
-            body.extend_from_slice(&bytes);
+    pub(super) fn bodies(&self) -> Vec<Vec<u8>> {
+        let deltas = self.datagrams.iter().map(|deltas| {
+            let mut body = deltas_head(deltas.len());
+            for delta in deltas {
+                body.extend_from_slice(delta);
+            }
             body
         });
-        let heads: Vec<_> = self.heads.chunks(HEADS_MAX).map(<[Head]>::to_vec).collect();
-        let heads = heads
-            .into_iter()
-            .map(|heads| encode(&Message::Heads { heads, bucket_count: 0, asks: vec![] }));
-        deltas.chain(heads)
+        let heads = self.heads.chunks(HEADS_MAX).map(|heads| {
+            encode(&Message::Heads { heads: heads.to_vec(), bucket_count: 0, asks: vec![] })
+        });
+        deltas.chain(heads).collect()
     }
 }

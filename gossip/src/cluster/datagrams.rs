@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use grapevine_protocol::Moment;
 
-use super::batch::{Batch, Part, delta_bytes_max};
+use super::batch::{Batch, Part, Room, delta_bytes_max};
 use super::{Cluster, ClusterEvent};
 use crate::NodeId;
 use crate::codec::{decode_datagram, decode_deltas, has_deltas};
@@ -278,7 +278,7 @@ impl Cluster {
     /// Sends what comes after `(epoch, have)` of each owner, as far as datagrams are fit for it,
     /// else the head, so that the receiver asks by stream.
     pub(super) fn offer(&mut self, now: Moment, to: SocketAddr, wanted: &[(NodeId, u64, u64)]) {
-        let mut batch = Batch::default();
+        let mut parts = Vec::new();
         let bytes_max = self.delta_bytes_max(now);
         for &(owner, epoch, have) in wanted {
             let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
@@ -296,8 +296,12 @@ impl Cluster {
                 .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
             let delta = delta.and_then(|delta| Part::delta(owner, delta));
-            if !delta.is_some_and(|part| batch.adds(&part)) {
-                batch.adds(&Part::Head(head));
+            parts.push((delta, Part::Head(head)));
+        }
+        let mut batch = Batch::default();
+        for (delta, head) in &parts {
+            if !delta.as_ref().is_some_and(|part| batch.adds(part)) {
+                batch.adds(head);
             }
         }
         for body in batch.bodies() {
@@ -328,6 +332,7 @@ impl Cluster {
             return self.spread.clear();
         }
         let members = self.membership.active().len() + 1;
+        // A young process compares so often that half as many sends will do.
         let members = if self.is_young(now) { members.isqrt() } else { members };
         let parts = self.parts(now, self.spread.round(members));
         for (at, listener) in listeners.iter().enumerate() {
@@ -339,7 +344,7 @@ impl Cluster {
             {
                 batch.adds(part);
             }
-            let bodies: Vec<Vec<u8>> = batch.bodies().collect();
+            let bodies = batch.bodies();
             if buggify!("rumour_not_told", self.boot.seed, now.0, listener.node.0) {
                 continue;
             }
@@ -360,7 +365,7 @@ impl Cluster {
     /// the next. Nothing, if its section does not go further.
     fn parts(&self, now: Moment, rumours: Vec<Told>) -> Vec<(Told, Option<Part>)> {
         let bytes_max = self.delta_bytes_max(now);
-        let mut all = Batch::default();
+        let mut all = Room::default();
         let mut parts = Vec::with_capacity(rumours.len());
         for told in rumours {
             if all.is_full() {
@@ -368,7 +373,7 @@ impl Cluster {
             }
             let part = self.part(told, bytes_max);
             if let Some(part) = &part {
-                all.adds(part);
+                all.takes(part);
             }
             parts.push((told, part));
         }
