@@ -5,6 +5,7 @@
 //! owner's own section shows its effect, and then forgotten.
 
 mod audit;
+mod heads;
 mod owners;
 mod replica;
 
@@ -18,6 +19,7 @@ use crate::NodeId;
 use crate::config::Timings;
 use crate::node_map::NodeMap;
 use crate::producer::ProducerRecord;
+use crate::repair::Digest;
 use crate::section::{
     Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value, shared_name,
 };
@@ -27,6 +29,7 @@ use crate::wish::{What, Wish, Wishes};
 use audit::Audit;
 use owners::Owners;
 
+pub(crate) use heads::HeadOf;
 pub use replica::Replica;
 
 /// Most keys kept for all owners that are down together; about 64 MiB.
@@ -38,8 +41,10 @@ pub struct Catalogue {
     me: NodeId,
     own: Section,
     replicas: NodeMap<Replica>,
-    /// Grows whenever the epoch or version of a section may have changed.
-    stamp: u64,
+    /// Of the heads of this section and of those whose owners are active.
+    digest: Digest,
+    /// What the own section counts as in it.
+    counted: u32,
     owners_of: BTreeMap<Name, Owners>,
     deletions_kept: Duration,
     detached_kept: Duration,
@@ -63,7 +68,8 @@ impl Catalogue {
             me,
             own: Section::new(epoch),
             replicas: NodeMap::default(),
-            stamp: 0,
+            digest: Digest::new(0),
+            counted: 0,
             owners_of: BTreeMap::new(),
             deletions_kept: timings.deletions_kept,
             detached_kept: timings.detached_kept,
@@ -103,11 +109,6 @@ impl Catalogue {
     /// Every other owner, in order.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = (NodeId, &Replica)> {
         self.replicas.iter()
-    }
-
-    /// Another number whenever the epoch or version of a section may be another.
-    pub fn stamp(&self) -> u64 {
-        self.stamp
     }
 
     /// How long a tombstone hides a producer.
@@ -214,7 +215,8 @@ impl Catalogue {
 
     /// `owner` left, or is gone for good: nothing of it stays.
     pub fn forget(&mut self, owner: NodeId) {
-        if let Some(replica) = self.replicas.remove(&owner) {
+        if let Some(mut replica) = self.replicas.remove(&owner) {
+            replica.recount(owner, None, &mut self.digest);
             self.touch(owner);
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
             self.changed(owner, &keys);
@@ -407,13 +409,6 @@ impl Catalogue {
             self.touch(owner);
         }
         self.replicas.get_or_default(owner)
-    }
-
-    fn touch(&mut self, owner: NodeId) {
-        self.stamp += 1;
-        if let Some(audit) = &mut self.audit {
-            audit.touch(owner);
-        }
     }
 
     fn shows(&self, owner: NodeId) -> bool {

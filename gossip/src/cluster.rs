@@ -32,7 +32,6 @@ use crate::identity::Identity;
 use crate::membership::{Change, Membership};
 use crate::message::{KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Message};
 use crate::registrar::{Now, Registrar};
-use crate::repair::Buckets;
 use crate::spread::Spread;
 
 use join::Join;
@@ -179,7 +178,6 @@ pub struct Cluster {
     catalogue: Catalogue,
     registrar: Registrar,
     spread: Spread,
-    buckets: Buckets,
     streams: Streams,
     strangers: Strangers,
     join: Join,
@@ -208,12 +206,12 @@ impl Cluster {
         let me = Identity { addr: boot.addr.into(), node: boot.node, epoch: boot.epoch, renew: 0 };
         let mut catalogue = Catalogue::new(boot.node, boot.epoch, &boot.timings);
         catalogue.set_tombstone_lifetime(boot.tombstone_lifetime);
+        catalogue.set_digest_key(seal.hash_key());
         let mut cluster = Self {
             membership: Membership::new(me, &boot.timings, seal.hash_key(), swim_rng),
             catalogue,
             registrar: Registrar::new(boot.inactive_producer_timeout),
             spread: Spread::default(),
-            buckets: Buckets::new(seal.hash_key()),
             streams: Streams::default(),
             strangers: Strangers::default(),
             join: Join::new(&boot),

@@ -39,6 +39,9 @@ pub enum CodecError {
     /// The buffer has no room for it.
     #[error("no room")]
     Full,
+    /// More items than there are bytes for.
+    #[error("a list of more than there is")]
+    TooMany,
     /// Bytes are left over after the value.
     #[error("trailing bytes")]
     Trailing,
@@ -148,8 +151,8 @@ mod tests {
     /// How many items make the longest encoding of at most `bytes_max` bytes, given those of none
     /// and of 100, which are as many as a length of one byte says.
     fn count_that_fits(none: usize, hundred: usize, bytes_max: usize) -> usize {
-        // Lengths above 250 have two bytes more.
-        (bytes_max - none - 2) / ((hundred - none) / 100)
+        // Lengths above 250 have two bytes more, and writes have two lengths.
+        (bytes_max - none - 4) / ((hundred - none) / 100)
     }
 
     #[test]

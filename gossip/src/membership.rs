@@ -72,8 +72,6 @@ pub struct Membership {
     effects: Effects,
     /// Active members by node, this one not among them.
     active: NodeMap<Identity>,
-    /// Grows whenever the active members may have changed.
-    stamp: u64,
     /// Who left, and in which epoch.
     left: BTreeMap<NodeId, u64>,
     changes: Vec<Change>,
@@ -101,7 +99,6 @@ impl Membership {
             foca: Foca::new(me, foca_config(timings), rng, SwimCodec),
             effects: Effects::default(),
             active: NodeMap::default(),
-            stamp: 0,
             left: BTreeMap::new(),
             changes: Vec::new(),
             heard: Heard::default(),
@@ -122,11 +119,6 @@ impl Membership {
     /// Active members other than this node, by node.
     pub fn active(&self) -> &NodeMap<Identity> {
         &self.active
-    }
-
-    /// Another number whenever the active members may be others.
-    pub fn stamp(&self) -> u64 {
-        self.stamp
     }
 
     /// Whether this node has left; it no longer takes part.
@@ -453,7 +445,6 @@ impl Membership {
             return;
         }
         self.view_hash.set(None);
-        self.stamp += 1;
         let mut changed = std::mem::take(&mut self.effects.changed);
         changed.sort_unstable();
         changed.dedup();

@@ -110,7 +110,9 @@ impl Message {
                 heads.len() <= HEADS_MAX && asks.len() <= BUCKETS_MAX
             }
             Self::Pull(asks) => asks.len() <= HEADS_MAX,
-            Self::Digest { buckets, .. } => (1..=BUCKETS_MAX).contains(&buckets.len()),
+            Self::Digest { buckets, .. } => {
+                buckets.len() <= BUCKETS_MAX && buckets.len().is_power_of_two()
+            }
             Self::Leave(_) | Self::Wish(_) => true,
         }
     }

@@ -11,35 +11,25 @@ use crate::keyed::hash_words;
 /// Most buckets anyone may ask for.
 pub const BUCKETS_MAX: usize = 128;
 
-/// Owner, epoch and version of a section.
-type Head = (NodeId, u64, u64);
-
-/// Hashes for the nodes of one cluster.
+/// The digest of what one node knows, kept up to date with each change.
+///
+/// It has [`BUCKETS_MAX`] values. Of `n` buckets, a power of two, each is the XOR of every `n`-th.
 #[derive(Clone, Debug)]
-pub struct Buckets {
+pub struct Digest {
     key: u64,
-    /// The last digest, and when it is still right: an idle cluster compares the same again and
-    /// again.
-    last: Option<Last>,
-}
-
-/// A digest that was asked for.
-#[derive(Clone, Debug)]
-struct Last {
-    /// Differs between any two sets of heads of this node.
-    stamp: (u64, u64),
+    values: [u32; BUCKETS_MAX],
     owners: usize,
-    values: Vec<u32>,
 }
 
-impl Buckets {
-    /// `key` differs between clusters, so that states that hide a difference cannot be prepared.
-    pub fn new(key: u64) -> Self {
-        Self { key, last: None }
+impl Digest {
+    /// Of nothing. `key` differs between clusters, so that states that hide a difference cannot be
+    /// prepared.
+    pub const fn new(key: u64) -> Self {
+        Self { key, values: [0; BUCKETS_MAX], owners: 0 }
     }
 
     /// How many buckets `owners` owners fall into: the power of two at or above the square root.
-    pub fn count(owners: usize) -> usize {
+    fn count(owners: usize) -> usize {
         owners.isqrt().max(1).next_power_of_two().min(BUCKETS_MAX)
     }
 
@@ -49,36 +39,34 @@ impl Buckets {
         usize::try_from(hash_words(self.key, [owner.0]) % count).unwrap_or(0)
     }
 
-    /// The values of `count` buckets, as many as are fit if that is `None`, for the heads of
-    /// `stamp`, which are asked for if it is not the last one.
-    pub fn kept(
-        &mut self,
-        stamp: (u64, u64),
-        count: Option<usize>,
-        heads: impl FnOnce() -> Vec<Head>,
-    ) -> &[u32] {
-        let is_right = |last: &Last| {
-            last.stamp == stamp
-                && last.values.len() == count.unwrap_or_else(|| Self::count(last.owners))
-        };
-        let last = match self.last.take().filter(is_right) {
-            Some(last) => last,
-            None => {
-                let heads = heads();
-                let count = count.unwrap_or_else(|| Self::count(heads.len()));
-                Last { stamp, owners: heads.len(), values: self.digest(&heads, count) }
+    /// `owner`'s section is in epoch and version `head` now, or does not count if that is `None`
+    /// or it has nothing. `counted` is what this returned for `owner` the last time, 0 at first.
+    #[must_use = "it is asked for at the next change"]
+    pub fn replace(&mut self, owner: NodeId, counted: u32, head: Option<(u64, u64)>) -> u32 {
+        let value = match head {
+            None | Some((_, 0)) => 0,
+            Some((epoch, ver)) => {
+                // N13, class "a sum that is not kept up".
+                let ver = if mutant!(N13) { ver.min(1) } else { ver };
+                (hash_words(self.key, [owner.0, epoch, ver]) as u32).max(1)
             }
         };
-        &self.last.insert(last).values
+        if value != counted {
+            let bucket = self.bucket(owner, BUCKETS_MAX);
+            self.values[bucket] ^= counted ^ value;
+            self.owners = self.owners + usize::from(value != 0) - usize::from(counted != 0);
+        }
+        value
     }
 
-    /// The values of `count` buckets for these heads: owner, epoch, version.
-    pub fn digest(&self, heads: &[Head], count: usize) -> Vec<u32> {
+    /// The values of `count` buckets, or of as many as are fit.
+    pub fn values(&self, count: Option<usize>) -> Vec<u32> {
+        let count = count.unwrap_or_else(|| Self::count(self.owners)).max(1);
         let mut values = vec![0; count];
-        for &(owner, epoch, ver) in heads {
-            // N13, class "a sum that is not kept up".
-            let ver = if mutant!(N13) { ver.min(1) } else { ver };
-            values[self.bucket(owner, count)] ^= hash_words(self.key, [owner.0, epoch, ver]) as u32;
+        for row in self.values.chunks(count) {
+            for (value, more) in values.iter_mut().zip(row) {
+                *value ^= more;
+            }
         }
         values
     }

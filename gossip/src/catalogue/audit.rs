@@ -49,6 +49,9 @@ impl Catalogue {
     /// [`begin_audit`](Self::begin_audit).
     pub fn take_touched(&mut self) -> Vec<Touched> {
         let Self { audit: Some(audit), me, own, replicas, .. } = self else { return Vec::new() };
+        if audit.touched.is_empty() {
+            return Vec::new();
+        }
         let is_sharing = audit.is_sharing;
         let touched = audit.touched.drain(..).map(|owner| {
             let section = if owner == *me {

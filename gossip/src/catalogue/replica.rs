@@ -2,6 +2,8 @@
 
 use grapevine_protocol::Moment;
 
+use crate::NodeId;
+use crate::repair::Digest;
 use crate::section::Section;
 
 /// Another owner's section as this node knows it: a cache, never authoritative.
@@ -10,6 +12,11 @@ pub struct Replica {
     /// What is known of it.
     pub section: Section,
     standing: Standing,
+    /// What it counts as in the digest of this node.
+    counted: u32,
+    /// The epoch the owner is active in, or since when it is down: apart from `standing`, since
+    /// every node holds one of these for each other.
+    since: u64,
 }
 
 /// What membership says of an owner.
@@ -18,10 +25,8 @@ enum Standing {
     /// Nothing yet.
     #[default]
     Unknown,
-    /// It is active, in this epoch.
-    Active(u64),
-    /// It is down since then.
-    Detached(Moment),
+    Active,
+    Detached,
 }
 
 impl Replica {
@@ -33,26 +38,39 @@ impl Replica {
     /// The epoch in which membership holds the owner active; `None`: it is down.
     pub const fn active_epoch(&self) -> Option<u64> {
         match self.standing {
-            Standing::Active(epoch) => Some(epoch),
-            Standing::Unknown | Standing::Detached(_) => None,
+            Standing::Active => Some(self.since),
+            Standing::Unknown | Standing::Detached => None,
         }
     }
 
     /// Membership: the owner is active, in `epoch`.
     pub const fn activate(&mut self, epoch: u64) {
-        self.standing = Standing::Active(epoch);
+        (self.standing, self.since) = (Standing::Active, epoch);
     }
 
     /// Since when the owner is down.
     pub(super) const fn detached_at(&self) -> Option<Moment> {
         match self.standing {
-            Standing::Detached(at) => Some(at),
-            Standing::Unknown | Standing::Active(_) => None,
+            Standing::Detached => Some(Moment(self.since)),
+            Standing::Unknown | Standing::Active => None,
         }
     }
 
     /// Membership: the owner is down.
     pub(super) const fn detach(&mut self, now: Moment) {
-        self.standing = Standing::Detached(now);
+        (self.standing, self.since) = (Standing::Detached, now.0);
+    }
+
+    /// `owner`'s section may be another, or not count any more.
+    pub(super) fn recount(&mut self, owner: NodeId, head: Option<(u64, u64)>, digest: &mut Digest) {
+        self.counted = digest.replace(owner, self.counted, head);
+    }
+
+    /// Epoch and version of the section, if the owner is active: what others are told of it.
+    pub(super) const fn head(&self) -> Option<(u64, u64)> {
+        match self.standing {
+            Standing::Active => Some((self.section.epoch, self.section.ver)),
+            Standing::Unknown | Standing::Detached => None,
+        }
     }
 }

@@ -8,9 +8,10 @@ use rand::RngExt;
 
 use super::Cluster;
 use crate::NodeId;
+use crate::catalogue::HeadOf;
 use crate::identity::Identity;
 use crate::message::{HEADS_MAX, Head, Message};
-use crate::repair::{BUCKETS_MAX, Buckets};
+use crate::repair::BUCKETS_MAX;
 
 /// When so many buckets differ, and half of all, two nodes compare by stream if it is time for
 /// that: datagrams would take dozens of rounds.
@@ -19,23 +20,7 @@ const BUCKETS_MUCH: usize = 8;
 /// Most datagrams in which one digest is answered.
 const HEADS_DATAGRAMS_MAX: usize = 4;
 
-/// Owner, epoch and version of a section.
-type HeadOf = (NodeId, u64, u64);
-
 impl Cluster {
-    /// Heads of this node and of every active member that has written anything.
-    pub(super) fn heads(&self) -> Vec<HeadOf> {
-        let own = self.catalogue.own();
-        let others = self.membership.active().keys().filter_map(|&node| {
-            let section = &self.catalogue.replica(node)?.section;
-            Some((node, section.epoch, section.ver))
-        });
-        std::iter::once((self.boot.node, own.epoch, own.ver))
-            .chain(others)
-            .filter(|&(_, _, ver)| ver > 0)
-            .collect()
-    }
-
     pub(super) fn compare_heads(
         &mut self,
         now: Moment,
@@ -75,7 +60,7 @@ impl Cluster {
         view: u64,
         buckets: &[u32],
     ) {
-        let mine = self.digest(Some(buckets.len()));
+        let mine = self.catalogue.digest().values(Some(buckets.len()));
         let pairs = mine.iter().zip(buckets).enumerate();
         let differing: Vec<u16> = pairs
             .filter(|(_, (mine, theirs))| mine != theirs)
@@ -118,8 +103,8 @@ impl Cluster {
                 *place = Some(at);
             }
         }
-        for head in self.heads() {
-            if let Some(at) = place[self.buckets.bucket(head.0, count)] {
+        for head in self.catalogue.heads() {
+            if let Some(at) = place[self.catalogue.digest().bucket(head.0, count)] {
                 all[at].1.push(head);
             }
         }
@@ -164,18 +149,9 @@ impl Cluster {
 
     /// Sends a digest to one member.
     pub(super) fn send_digest(&mut self, to: SocketAddr) {
-        let buckets = self.digest(None);
+        let buckets = self.catalogue.digest().values(None);
         let view = self.membership.view_hash();
         self.send(to, &Message::Digest { view, buckets });
-    }
-
-    /// The values of `count` buckets of this node's heads, or of as many as are fit.
-    fn digest(&mut self, count: Option<usize>) -> Vec<u32> {
-        let stamp = (self.catalogue.stamp(), self.membership.stamp());
-        let mut buckets = std::mem::replace(&mut self.buckets, Buckets::new(0));
-        let values = buckets.kept(stamp, count, || self.heads()).to_vec();
-        self.buckets = buckets;
-        values
     }
 }
 
@@ -223,6 +199,7 @@ mod tests {
             let key = Key::new(ProducerId::NSQD, "t", "");
             let ops = vec![Op { ver: 1, key, value: Some(Value::REGISTERED) }];
             let delta = Delta { epoch: 1, from: 0, to: 1, floor: 0, ops };
+            cluster.catalogue.member_up(NodeId(node), 1);
             cluster.catalogue.apply_delta(NodeId(node), &delta);
         }
         cluster
@@ -251,7 +228,7 @@ mod tests {
         for _ in 0..60 {
             let (owners, asked) = answer(&mut cluster, 32);
             assert!(!asked.is_empty() && asked.len() < 32);
-            let buckets = &cluster.buckets;
+            let buckets = cluster.catalogue.digest();
             let in_asked = all.iter().filter(|owner| {
                 u16::try_from(buckets.bucket(**owner, 32)).is_ok_and(|at| asked.contains(&at))
             });

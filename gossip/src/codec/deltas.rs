@@ -1,10 +1,13 @@
 //! Deltas, without the writes that nobody needs.
 //!
 //! In a gossip each node is told of a change about seven times, and looks at the first only. Of the
-//! others it decodes whose section they are about and how far they go; the writes are stepped over,
-//! which makes no names and records, and does not ask whether names are text.
+//! others it decodes whose section they are about and how far they go; the writes are stepped over:
+//! they are a string of bytes with its length before it.
 
-use super::{BorrowDecode, CodecError, decode_front, encode};
+use super::{
+    BorrowDecode, BorrowDecoder, CodecError, DecodeError, Encode, EncodeError, Encoder,
+    decode_frame, decode_front, encode,
+};
 use crate::NodeId;
 use crate::message::{DELTA_OPS_MAX, OwnedDelta};
 use crate::section::{Delta, Op};
@@ -12,21 +15,14 @@ use crate::section::{Delta, Op};
 /// The case of [`Message`](crate::message::Message) that holds deltas, as its first byte.
 const CASE: u8 = 0;
 
-/// Fewest bytes of a delta: owner, epoch, from, to, floor, and how many writes.
-const DELTA_BYTES_MIN: usize = 6;
+/// Fewest bytes of a delta: owner, epoch, from, to, floor, and a length and number of writes.
+const DELTA_BYTES_MIN: usize = 7;
 
-/// What [`Op`] is made of, left where it is. Its parts have the order of the wire.
-type OpSeen<'a> = (u64, &'a [u8], u32, &'a [u8], Option<ValueSeen<'a>>);
+/// Fewest bytes of a write: version, topic, producer, channel, and that it is a deletion.
+const OP_BYTES_MIN: usize = 5;
 
-#[derive(BorrowDecode)]
-#[allow(dead_code, reason = "only its bytes matter")]
-enum ValueSeen<'a> {
-    Producer((ProducerSeen<'a>, u8, i64)),
-    Registered(Option<i64>),
-}
-
-/// As [`Producer`](crate::Producer).
-type ProducerSeen<'a> = (&'a [u8], &'a [u8], &'a [u8], u16, u16, &'a [u8], &'a [u8], &'a [u8]);
+/// Owner, epoch, from, to, floor, and the writes, which stay where they are.
+type DeltaSeen<'a> = (NodeId, u64, u64, u64, u64, &'a [u8]);
 
 /// What is left of the bytes of a datagram.
 struct Rest<'a>(&'a [u8]);
@@ -66,24 +62,47 @@ pub(crate) fn decode_deltas(
     let mut deltas = Vec::with_capacity(room);
     let mut is_bounded = true;
     for _ in 0..count {
-        let (owner, epoch, from, to, floor): (NodeId, u64, u64, u64, u64) = rest.next()?;
-        let ops = if is_wanted(owner, epoch, to) {
-            rest.next::<Vec<Op>>()?
-        } else {
-            let count: u64 = rest.next()?;
-            is_bounded &= count <= DELTA_OPS_MAX as u64;
-            for _ in 0..count {
-                let _seen: OpSeen<'_> = rest.next()?;
-            }
-            Vec::new()
-        };
-        is_bounded &= ops.len() <= DELTA_OPS_MAX;
+        let (owner, epoch, from, to, floor, ops): DeltaSeen<'_> = rest.next()?;
+        is_bounded &= count_of(ops)? <= DELTA_OPS_MAX;
+        let ops = if is_wanted(owner, epoch, to) { decode_ops(ops)? } else { Vec::new() };
         deltas.push(OwnedDelta { owner, delta: Delta { epoch, from, to, floor, ops } });
     }
     if !rest.0.is_empty() {
         return Err(CodecError::Trailing);
     }
     Ok(is_bounded.then_some(deltas))
+}
+
+impl Encode for Delta {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.epoch, self.from, self.to, self.floor).encode(encoder)?;
+        encode(&self.ops).encode(encoder)
+    }
+}
+
+impl<'de, C> BorrowDecode<'de, C> for Delta {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
+        let (epoch, from, to, floor) = BorrowDecode::borrow_decode(decoder)?;
+        let ops = decode_ops(BorrowDecode::borrow_decode(decoder)?);
+        let ops = ops.map_err(|error| DecodeError::OtherString(error.to_string()))?;
+        Ok(Self { epoch, from, to, floor, ops })
+    }
+}
+
+/// How many writes `bytes` begins to tell.
+fn count_of(bytes: &[u8]) -> Result<usize, CodecError> {
+    let (count, _): (u64, _) = decode_front(bytes)?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// The writes that `bytes` are. No more room is made than for as many as there may be in them.
+fn decode_ops(bytes: &[u8]) -> Result<Vec<Op>, CodecError> {
+    if count_of(bytes)? > bytes.len() / OP_BYTES_MIN {
+        return Err(CodecError::TooMany);
+    }
+    decode_frame(bytes)
 }
 
 #[cfg(test)]
@@ -165,6 +184,31 @@ mod tests {
         let bytes = encode(&Message::Deltas(vec![OwnedDelta { owner: NodeId(1), delta }]));
         assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap(), None);
         assert_eq!(decode_deltas(&bytes, |_, _, _| false).unwrap(), None);
+    }
+
+    #[test]
+    fn more_writes_than_there_are_bytes_for_are_refused_before_there_is_room_for_them() {
+        let begin = |ops: &[u8]| (0_u64, 1_u64, 0_u64, 1_u64, 0_u64, ops.to_vec());
+        for count in [2, u64::from(u32::MAX), u64::MAX] {
+            let ops = [encode(&count), vec![0; OP_BYTES_MIN]].concat();
+            let bytes = [deltas_head(1), encode(&begin(&ops))].concat();
+            let refused = decode_deltas(&bytes, |_, _, _| true);
+            assert!(matches!(refused, Err(CodecError::TooMany)), "{refused:?}");
+            assert!(decode_datagram::<Message>(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_not_that_of_the_writes_is_refused() {
+        let ops = vec![Op { ver: 1, key: Key::new(ProducerId(0), "t", ""), value: None }];
+        for cut in [0, 1] {
+            let mut ops = encode(&ops);
+            ops.truncate(ops.len() - cut);
+            ops.resize(ops.len() + 1 - cut, 0);
+            let bytes = encode(&(0_u64, 1_u64, 0_u64, 1_u64, 0_u64, ops));
+            let bytes = [deltas_head(1), bytes].concat();
+            assert!(decode_deltas(&bytes, |_, _, _| true).is_err());
+        }
     }
 
     proptest! {

@@ -187,7 +187,9 @@ impl Op {
 }
 
 /// The writes of an owner with versions in `(from, to]`, overwritten ones left out.
-#[derive(Clone, Debug, Eq, PartialEq, Encode, BorrowDecode)]
+///
+/// On the wire the writes have their length in bytes before them; see `codec/deltas.rs`.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Delta {
     /// Epoch of the owner.
     pub epoch: u64,

@@ -54,7 +54,7 @@ impl Cluster {
         &self,
         theirs: &BTreeMap<NodeId, (u64, u64)>,
     ) -> Vec<(NodeId, (u64, u64))> {
-        let mine = self.heads().into_iter();
+        let mine = self.catalogue.heads();
         mine.filter_map(|(owner, epoch, ver)| {
             let has = theirs.get(&owner).copied().unwrap_or((0, 0));
             (has < (epoch, ver)).then_some((owner, has))
