@@ -424,7 +424,7 @@ const FRAMES: [&str; 8] = [
 ];
 
 const ENVELOPE: &str =
-    "0100000000000000000100000000000000020000000000000003ba35cfb23e5a8d2b626f6479";
+    "01006ba2e96a000000000000000100000000000000020000000000000003ba35cfb2626f6479";
 
 /// Sender and receiver, a member that is named, and the count of members with one of them.
 const SWIM: [&str; 3] = [
