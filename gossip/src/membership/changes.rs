@@ -69,8 +69,9 @@ impl Membership {
         }
         for node in changed.iter().filter(|node| !newest.contains_key(node)) {
             let Some(old) = self.active.get(node).copied() else { continue };
-            let stay = self.active.values().filter(|id| !is_concerned(id));
-            let is_replaced = newest.values().chain(stay).any(|id| id.addr == old.addr);
+            let is_there = |id: &&Identity| id.addr == old.addr;
+            let mut stay = self.active.values().filter(is_there).filter(|id| !is_concerned(id));
+            let is_replaced = stay.next().is_some() || newest.values().any(|id| is_there(&id));
             self.changes.push(if is_replaced { Change::Replaced(old) } else { Change::Down(old) });
         }
         for node in changed.iter().filter(|node| !newest.contains_key(node)) {
