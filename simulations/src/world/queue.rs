@@ -1,6 +1,6 @@
 //! What is still to happen, by time.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use super::broker::BrokerEvent;
@@ -76,50 +76,147 @@ impl Event {
     }
 }
 
-/// Bits of a place among the events; the others of a word count what was added, of which there are
-/// then 2^38.
-const PLACE_BITS: u32 = 26;
+/// Time of one slot of the [`Queue`], as a power of two of ns: 131 µs. With a thousand nodes a
+/// handful of events fall into each, with fewer nodes hardly ever two.
+const SLOT_BITS: u32 = 17;
+
+/// Slots of the [`Queue`], a power of two: 268 ms, longer than nearly all delays of datagrams and
+/// pauses between timers.
+const SLOTS: usize = 1 << 11;
+
+/// An event that waits.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: u64,
+    /// Number of events added before it.
+    sequence: u64,
+    event: Event,
+}
+
+impl Due {
+    fn order(&self) -> (u64, u64) {
+        (self.at, self.sequence)
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Due {}
 
 /// Events by time; those of one instant in the order they were added.
-#[derive(Debug, Default)]
+///
+/// A calendar queue (Brown, 1988) that is turned once: what is due soon lies in slots by time, and
+/// a slot is sorted when its turn comes. Nearly every event is of that kind, and a heap would move
+/// each of them past all timers of all nodes.
+#[derive(Debug)]
 pub(super) struct Queue {
-    /// When, in which order, and where the event is: 16 bytes, since a heap moves them about.
-    heap: BinaryHeap<Reverse<u128>>,
-    events: Vec<Event>,
-    /// Places among them that nothing is in.
-    free: Vec<u32>,
+    /// The slot whose turn it is; `now` is everything of it and of those before, latest first.
+    current: u64,
+    now: Vec<Due>,
+    /// Those of the next `SLOTS - 1` slots, at the slot's number modulo [`SLOTS`].
+    slots: Vec<Vec<Due>>,
+    /// Which slots hold something, one bit each.
+    filled: [u64; SLOTS / 64],
+    /// Later ones.
+    later: BinaryHeap<Reverse<Due>>,
     sequence: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            current: 0,
+            now: Vec::new(),
+            slots: vec![Vec::new(); SLOTS],
+            filled: [0; SLOTS / 64],
+            later: BinaryHeap::new(),
+            sequence: 0,
+        }
+    }
 }
 
 impl Queue {
     /// Adds an event at `at`, in ns from the start.
     pub(super) fn add(&mut self, at: u64, event: Event) {
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.events[place as usize] = event;
-                place
-            }
-            None => {
-                self.events.push(event);
-                (self.events.len() - 1) as u32
-            }
-        };
-        debug_assert!(place >> PLACE_BITS == 0, "67 million events are waiting");
         self.sequence += 1;
-        let order = self.sequence << PLACE_BITS | u64::from(place);
-        self.heap.push(Reverse(u128::from(at) << 64 | u128::from(order)));
+        let due = Due { at, sequence: self.sequence, event };
+        let slot = at >> SLOT_BITS;
+        if slot <= self.current {
+            let place = self.now.partition_point(|other| *other > due);
+            self.now.insert(place, due);
+        } else if slot - self.current < SLOTS as u64 {
+            let place = slot as usize % SLOTS;
+            self.slots[place].push(due);
+            self.filled[place / 64] |= 1 << (place % 64);
+        } else {
+            self.later.push(Reverse(due));
+        }
     }
 
     /// The next event and its time, unless it is later than `end`.
     pub(super) fn next(&mut self, end: u64) -> Option<(u64, Event)> {
-        let time = |due: &Reverse<u128>| (due.0 >> 64) as u64;
-        if time(self.heap.peek()?) > end {
-            return None;
+        if self.now.is_empty() {
+            self.turn();
         }
-        let due = self.heap.pop()?;
-        let place = due.0 as u32 & ((1 << PLACE_BITS) - 1);
-        self.free.push(place);
-        Some((time(&due), self.events[place as usize]))
+        let due = self.now.pop_if(|due| due.at <= end)?;
+        Some((due.at, due.event))
+    }
+
+    /// Goes on to the next slot that holds something, if any does. Nothing is due in this one.
+    fn turn(&mut self) {
+        let soon = self.next_filled();
+        let late = self.later.peek().map(|Reverse(due)| due.at >> SLOT_BITS);
+        let Some(slot) = soon.into_iter().chain(late).min() else { return };
+        self.current = slot;
+        if soon == Some(slot) {
+            let place = slot as usize % SLOTS;
+            std::mem::swap(&mut self.now, &mut self.slots[place]);
+            self.filled[place / 64] &= !(1 << (place % 64));
+        }
+        while let Some(Reverse(due)) = self.later.peek()
+            && due.at >> SLOT_BITS == slot
+        {
+            self.now.push(*due);
+            self.later.pop();
+        }
+        if self.now.len() > 1 {
+            self.now.sort_unstable_by(|one, other| other.cmp(one));
+        }
+    }
+
+    /// The first slot after this one that holds something.
+    fn next_filled(&self) -> Option<u64> {
+        let from = (self.current + 1) as usize % SLOTS;
+        let words = self.filled.len();
+        // The word of `from` comes twice: its high bits first, its low bits last.
+        for step in 0..=words {
+            let at = (from / 64 + step) % words;
+            let word = match step {
+                0 => self.filled[at] >> (from % 64) << (from % 64),
+                _ => self.filled[at],
+            };
+            if word != 0 {
+                let place = at * 64 + word.trailing_zeros() as usize;
+                return Some(self.current + 1 + ((place + SLOTS - from) % SLOTS) as u64);
+            }
+        }
+        None
     }
 }
 
@@ -157,5 +254,52 @@ impl<T> Slab<T> {
         let thing = self.places.get_mut(number as usize)?.take()?;
         self.free.push(number);
         Some(thing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::luck::Domain;
+
+    /// Pauses as they occur: none, within a slot, within the slots, beyond them.
+    const PAUSES: [u64; 5] = [0, 100_000, 1_000_000, 300_000_000, 3_000_000_000];
+
+    #[test]
+    fn events_happen_by_time_and_then_in_the_order_they_were_added() {
+        let luck = Domain::new(1, "queue");
+        let mut queue = Queue::default();
+        let mut waiting = std::collections::BTreeSet::new();
+        let (mut now, mut node) = (0, 0);
+        for step in 0..20_000 {
+            let draw = luck.draw(&[step]);
+            // Now more come than go, now more go.
+            let adds = if step / 500 % 2 == 0 { 3 } else { 1 };
+            for field in 0..draw.pick(0, adds + 1) as u64 {
+                let most = PAUSES[draw.pick(10 + field, PAUSES.len())];
+                let at = now + (most as f64 * draw.unit(20 + field)) as u64;
+                queue.add(at, Event::Wake { node });
+                waiting.insert((at, node));
+                node += 1;
+            }
+            let next = queue.next(u64::MAX).map(|(at, event)| match event {
+                Event::Wake { node } => (at, node),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(next, waiting.pop_first());
+            now = next.map_or(now, |(at, _)| at);
+        }
+        assert!(node > 10_000 && now > 10_000_000_000, "{node} {now}");
+    }
+
+    #[test]
+    fn what_is_later_than_the_end_waits() {
+        let mut queue = Queue::default();
+        queue.add(5_000_000_000, Event::Look);
+        assert!(queue.next(4_999_999_999).is_none());
+        queue.add(7, Event::Heal);
+        assert!(matches!(queue.next(4_999_999_999), Some((7, Event::Heal))));
+        assert!(matches!(queue.next(5_000_000_000), Some((5_000_000_000, Event::Look))));
+        assert!(queue.next(u64::MAX).is_none());
     }
 }
