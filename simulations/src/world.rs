@@ -413,7 +413,8 @@ impl<'r> World<'r> {
         let node = &mut self.nodes[index];
         let Some(cluster) = &node.cluster else { return Ok(()) };
         if let Some(moment) = cluster.next_wake() {
-            if node.armed_for == Some(moment) {
+            // A later moment of its clock is no earlier one of the world's.
+            if node.armed_for.is_some_and(|armed| armed <= moment) {
                 return Ok(());
             }
             let at = node.clock.when(moment).max(self.now);

@@ -171,9 +171,24 @@ impl Sections {
         now: Moment,
         cause: Cause,
     ) -> Result<(), Violation> {
+        if touched.is_empty() && self.is_as_before(node, cluster.catalogue()) {
+            return Ok(());
+        }
         let left = cluster.membership().left();
         self.examine(node, cluster.catalogue(), left, touched, now, cause)
             .map_err(|broken| broken.at(node))
+    }
+
+    /// Whether there is nothing to examine after an event that touched no section: the node's own
+    /// is in the epoch and at the version it had, nobody did anything there, and nothing is known
+    /// to be wrong. Most events are of that kind.
+    fn is_as_before(&mut self, node: usize, catalogue: &Catalogue) -> bool {
+        let Some(life) = &mut self.lives[node] else { return true };
+        life.dropped.clear();
+        let (own, log) = (catalogue.own(), self.truth.log(life.log));
+        life.broken.is_none()
+            && (own.epoch, own.ver) == (life.epoch, log.head())
+            && !life.rows.has_changed()
     }
 
     /// Looks at what an event did to a node's sections. `left`: who left, and in which epoch.

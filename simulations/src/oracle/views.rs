@@ -154,8 +154,9 @@ impl Views {
             self.leaves(node, now);
         }
         let own = cluster.catalogue().own();
-        let is_measured = self.weather.is_clear() && self.table.is_agreed();
-        if self.table.wrote(node, own, now) {
+        if self.table.is_news(node, own) {
+            let is_measured = self.weather.is_clear() && self.table.is_agreed();
+            self.table.wrote(node, own, now);
             if is_measured {
                 let owner = self.table.viewers[node].owner;
                 self.figures.wrote(owner, own.ver, &self.table, now);

@@ -117,6 +117,11 @@ impl Rows {
         keys.take_while(|key| *key.topic == *topic && key.producer == producer).cloned().collect()
     }
 
+    /// Whether somebody changed a key since the last comparison.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// Compares every key that somebody changed since the last time.
     pub(super) fn check_changed(&mut self, own: &Section, now: Moment) -> Result<(), Broken> {
         if self.changed.is_empty() {

@@ -421,15 +421,18 @@ impl Table {
         })
     }
 
-    /// The owner of node `at` wrote into its own section. True if that was news.
-    pub(super) fn wrote(&mut self, at: usize, own: &Section, now: Moment) -> bool {
+    /// Whether the owner of node `at` has written into its own section since
+    /// [`wrote`](Self::wrote) was called.
+    pub(super) fn is_news(&self, at: usize, own: &Section) -> bool {
+        let owner = &self.owners[self.viewers[at].owner];
+        owner.head != fingerprint(own) && owner.node == at
+    }
+
+    /// The owner of node `at` wrote into its own section.
+    pub(super) fn wrote(&mut self, at: usize, own: &Section, now: Moment) {
         let index = self.viewers[at].owner;
-        let owner = &mut self.owners[index];
         let head = fingerprint(own);
-        if owner.head == head || owner.node != at {
-            return false;
-        }
-        if owner.epoch() != own.epoch {
+        if self.owners[index].epoch() != own.epoch {
             self.live(index, own.epoch, now);
         }
         for viewer in 0..self.viewers.len() {
@@ -444,7 +447,6 @@ impl Table {
         if owner.writes.len() > WRITES_MAX {
             owner.writes.pop_front();
         }
-        true
     }
 
     /// The owner's head becomes another.

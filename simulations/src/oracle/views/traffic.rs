@@ -106,10 +106,12 @@ impl Traffic {
             return Err(violation("V8", "storm", node, what));
         }
         let me = cluster.membership().me();
-        let before = meter.identity.replace((me.epoch, me.renew));
-        let Some((epoch, renew)) = before.filter(|before| *before != (me.epoch, me.renew)) else {
+        let identity = Some((me.epoch, me.renew));
+        if meter.identity == identity {
             return Ok(());
-        };
+        }
+        let before = std::mem::replace(&mut meter.identity, identity);
+        let Some((epoch, renew)) = before else { return Ok(()) };
         if epoch != me.epoch || me.renew <= renew {
             return Ok(());
         }
