@@ -216,7 +216,19 @@ impl Search<'_> {
         });
         let Some(violation) = &self.best.outcome.violation else { return };
         let end = edit::ceil(violation.at + TAIL);
-        self.accepts_with(|plan| plan.end = plan.end.min(end));
+        // A run that ends before it is mended is one in which nothing is: a file has to say so.
+        if self.best.plan.heal_at.is_some_and(|heal| heal >= end)
+            && self.accepts_with(|plan| {
+                edit::leave_unmended(plan);
+                edit::end_by(plan, end);
+            })
+        {
+            return;
+        }
+        self.accepts_with(|plan| {
+            let mended = plan.heal_at.map(|heal| edit::ceil(heal + TAIL));
+            edit::end_by(plan, mended.map_or(end, |mended| mended.max(end)));
+        });
     }
 }
 

@@ -49,6 +49,18 @@ pub(super) fn round(fault: &mut TimedFault) {
     }
 }
 
+/// Nothing is mended, and so nothing is promised for the time after it.
+pub(super) fn leave_unmended(plan: &mut Plan) {
+    (plan.heal_at, plan.core) = (None, None);
+    (plan.expect.membership_agree, plan.expect.lookups_agree) = (None, None);
+}
+
+/// The run ends at `end` or before, and what would begin later is not in it.
+pub(super) fn end_by(plan: &mut Plan, end: Duration) {
+    plan.end = plan.end.min(end);
+    plan.faults.retain(|fault| fault.at <= end);
+}
+
 /// The next whole second.
 pub(super) fn ceil(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))

@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::{Fault, Partition};
+use crate::plan::{Expect, Fault, Partition};
+use crate::scenario::Scenario;
 use crate::testing::{failing_plan, outcome_of, violation};
 
 /// Fails like a cluster would whose bug needs those conditions.
@@ -107,4 +108,43 @@ fn when_time_is_over_the_best_so_far_is_given() {
     assert_eq!(small.plan, failing_plan());
     assert!(!small.is_complete);
     assert_eq!(small.runs, 1);
+}
+
+/// A run with promises for after the healing, which fails long before it if `needs` says so.
+fn shrunk_early(needs: impl Fn(&Plan) -> bool + Sync) -> Plan {
+    let promised = Some(Duration::from_secs(5));
+    let plan = Plan {
+        core: Some(vec![0, 1, 2]),
+        expect: Expect { membership_agree: promised, lookups_agree: promised, ..Expect::default() },
+        ..failing_plan()
+    };
+    let execute = |plan: &Plan, _: Option<&mut dyn crate::trace::Recorder>| {
+        let mut outcome = outcome_of(plan, 1_000);
+        if needs(plan) {
+            outcome.violation = Some(violation("S4", Duration::from_millis(6_500)));
+        }
+        outcome
+    };
+    let small = shrink(&plan, "S4", BUDGET, &execute).expect("it fails").plan;
+    let text = Scenario::from_plan(&small).to_toml();
+    let read = Scenario::parse(&text, "case.min.toml").expect("what is left can be run");
+    assert_eq!(read.plan(small.seed), small, "{text}");
+    small
+}
+
+#[test]
+fn what_is_left_of_a_run_that_fails_before_it_is_mended_can_be_run() {
+    let seconds = Duration::from_secs;
+    // A fault that must last keeps the healing behind the failure.
+    let lasts = |plan: &Plan, group, least| {
+        plan.faults.iter().any(|fault| fault.group == group && fault.lasts >= Some(seconds(least)))
+    };
+    let small = shrunk_early(|plan| lasts(plan, 0, 10));
+    assert_eq!((small.heal_at, small.end), (None, seconds(8)));
+    // The healing itself is needed.
+    let small = shrunk_early(|plan| lasts(plan, 0, 10) && plan.heal_at.is_some());
+    assert_eq!((small.heal_at, small.end), (Some(seconds(16)), seconds(17)));
+    // What comes after the failure is needed.
+    let small = shrunk_early(|plan| lasts(plan, 6, 10));
+    assert_eq!((small.heal_at, small.end), (Some(seconds(41)), seconds(42)));
 }
