@@ -84,11 +84,13 @@ impl Catalogue {
     }
 
     /// This node.
+    #[inline]
     pub fn me(&self) -> NodeId {
         self.me
     }
 
     /// This node's own section.
+    #[inline]
     pub fn own(&self) -> &Section {
         &self.own
     }

@@ -297,6 +297,7 @@ impl Cluster {
     }
 
     /// The catalogue, for reading.
+    #[inline]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
@@ -325,6 +326,7 @@ impl Cluster {
     }
 
     /// The members.
+    #[inline]
     pub fn membership(&self) -> &Membership {
         &self.membership
     }

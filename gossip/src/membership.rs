@@ -112,11 +112,13 @@ impl Membership {
     }
 
     /// This node's identity.
+    #[inline]
     pub fn me(&self) -> Identity {
         *self.foca.identity()
     }
 
     /// Active members other than this node, by node.
+    #[inline]
     pub fn active(&self) -> &NodeMap<Identity> {
         &self.active
     }
@@ -127,6 +129,7 @@ impl Membership {
     }
 
     /// Who left, and in which epoch.
+    #[inline]
     pub fn left(&self) -> &BTreeMap<NodeId, u64> {
         &self.left
     }

@@ -94,6 +94,7 @@ impl Section {
     }
 
     /// A hash of the live keys: equal for equal sets. `None` without an auditor.
+    #[inline]
     pub fn live_hash(&self) -> Option<u64> {
         self.is_audited.then_some(self.entries.live_hash)
     }

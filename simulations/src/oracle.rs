@@ -81,18 +81,17 @@ impl Oracle {
         self.sections.did(node, deed, now);
     }
 
-    /// A core was called: are its beliefs allowed? Returns which sections may have changed.
+    /// A core was called and says which sections it may have changed: are its beliefs allowed?
     pub(crate) fn handled(
         &mut self,
         node: usize,
-        cluster: &mut Cluster,
+        cluster: &Cluster,
+        touched: &[Touched],
         now: Moment,
         cause: Cause,
-    ) -> Result<Vec<Touched>, Violation> {
-        let touched = cluster.take_touched();
-        self.sections.handled(node, cluster, &touched, now, cause)?;
-        self.views.handled(node, cluster, &touched, now, cause)?;
-        Ok(touched)
+    ) -> Result<(), Violation> {
+        self.sections.handled(node, cluster, touched, now, cause)?;
+        self.views.handled(node, cluster, touched, now, cause)
     }
 
     /// A core sends a datagram, or a frame on a stream.

@@ -395,7 +395,8 @@ impl<'r> World<'r> {
     fn settle(&mut self, index: usize, cause: Cause) -> Result<(), Violation> {
         let now = self.moment();
         let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
-        let touched = self.oracle.handled(index, cluster, now, cause)?;
+        let touched = cluster.take_touched();
+        self.oracle.handled(index, cluster, &touched, now, cause)?;
         self.after_settle(index, &touched);
         while let Some(output) = self.nodes[index].cluster.as_mut().and_then(Cluster::poll) {
             self.perform(index, output)?;

@@ -31,6 +31,7 @@ enum Standing {
 
 impl Replica {
     /// Whether its producers may be shown: its owner is active in the epoch the section is of.
+    #[inline]
     pub fn is_shown(&self) -> bool {
         self.active_epoch() == Some(self.section.epoch)
     }

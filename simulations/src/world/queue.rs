@@ -179,6 +179,7 @@ impl Queue {
     }
 
     /// Goes on to the next slot that holds something, if any does. Nothing is due in this one.
+    #[inline(never)]
     fn turn(&mut self) {
         let soon = self.next_filled();
         let late = self.later.peek().map(|Reverse(due)| due.at >> SLOT_BITS);
@@ -202,21 +203,21 @@ impl Queue {
 
     /// The first slot after this one that holds something.
     fn next_filled(&self) -> Option<u64> {
+        const WORDS: usize = SLOTS / 64;
         let from = (self.current + 1) as usize % SLOTS;
-        let words = self.filled.len();
-        // The word of `from` comes twice: its high bits first, its low bits last.
-        for step in 0..=words {
-            let at = (from / 64 + step) % words;
-            let word = match step {
-                0 => self.filled[at] >> (from % 64) << (from % 64),
-                _ => self.filled[at],
-            };
-            if word != 0 {
-                let place = at * 64 + word.trailing_zeros() as usize;
-                return Some(self.current + 1 + ((place + SLOTS - from) % SLOTS) as u64);
-            }
+        let first = from / 64;
+        let ahead = |at: usize, word: u64| {
+            let place = at * 64 + word.trailing_zeros() as usize;
+            self.current + 1 + (place.wrapping_sub(from) % SLOTS) as u64
+        };
+        let word = self.filled[first] & (!0 << (from % 64));
+        if word != 0 {
+            return Some(ahead(first, word));
         }
-        None
+        // The first word comes again, for its low bits.
+        let mut others = (1..=WORDS).map(|step| (first + step) % WORDS);
+        let at = others.find(|&at| self.filled[at] != 0)?;
+        Some(ahead(at, self.filled[at]))
     }
 }
 
