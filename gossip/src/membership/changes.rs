@@ -41,17 +41,22 @@ impl Membership {
     /// Identities of nodes that have a newer one.
     pub(super) fn compare_active(&mut self, changed: &[NodeId]) -> Vec<Identity> {
         let me = self.me();
-        let is_concerned = |id: &Identity| changed.binary_search(&id.node).is_ok();
+        let is_concerned = |id: &Identity| match changed {
+            [one] => id.node == *one,
+            _ => changed.binary_search(&id.node).is_ok(),
+        };
         let mut outdated = Vec::new();
         let mut newest: BTreeMap<NodeId, Identity> = BTreeMap::new();
         let mut others = Vec::new();
-        for id in self.foca.iter_members().map(|member| *member.id()) {
+        for id in self.foca.iter_members().map(Member::id) {
             if id.node != me.node {
-                others.extend(Some(id).filter(is_concerned));
+                if is_concerned(id) {
+                    others.push(*id);
+                }
             } else if id.epoch < me.epoch {
-                outdated.push(id);
+                outdated.push(*id);
             } else {
-                self.changes.push(Change::Twin(id));
+                self.changes.push(Change::Twin(*id));
             }
         }
         for id in others {
