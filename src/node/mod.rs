@@ -7,6 +7,7 @@ mod connection;
 mod drain;
 mod health;
 mod http;
+pub(crate) mod http_client;
 mod listener;
 mod lookup_tcp;
 mod registry;

@@ -12,8 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys, RootCertStore, ServerConfig,
-    SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 use tracing::info;
 
@@ -41,18 +41,55 @@ pub(crate) fn server_config(options: &Options) -> Result<Option<Arc<ServerConfig
 fn build(options: &Options) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let key = certified_key(options, &provider)?;
-    let versions: &[_] = match options.tls_min_version {
-        TlsVersion::Tls13 => &[&TLS13],
-        TlsVersion::Tls10 | TlsVersion::Tls11 | TlsVersion::Tls12 => &[&TLS13, &TLS12],
-    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(options))
         .map_err(|error| error.to_string())?;
     let builder = match client_policy(options, provider)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key))))
+}
+
+fn versions(options: &Options) -> &'static [&'static SupportedProtocolVersion] {
+    static NEW: [&SupportedProtocolVersion; 1] = [&TLS13];
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    match options.tls_min_version {
+        TlsVersion::Tls13 => &NEW,
+        TlsVersion::Tls10 | TlsVersion::Tls11 | TlsVersion::Tls12 => &BOTH,
+    }
+}
+
+/// TLS of this node as a client of other servers: those are trusted whose certificates
+/// `-tls-root-ca-file` vouches for, or the system without it.
+///
+/// # Errors
+///
+/// One line that names the flag and what is wrong with its file.
+pub(crate) fn client_config(options: &Options) -> Result<Arc<ClientConfig>, String> {
+    let roots = match options.tls_root_ca_file.as_str() {
+        "" => {
+            let mut roots = RootCertStore::empty();
+            // What the system has may be odd or nothing; who needs it finds out when it connects.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+        path => roots(path)?,
+    };
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions(options))
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The certificates of `-tls-root-ca-file`.
+fn roots(path: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("--tls-root-ca-file", path)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| format!("--tls-root-ca-file {path:?}: {error}"))?;
+    }
+    Ok(roots)
 }
 
 fn certified_key(options: &Options, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
@@ -94,15 +131,8 @@ fn client_policy(
                 let what = "--tls-client-auth-policy=require-verify needs --tls-root-ca-file";
                 return Err(what.to_owned());
             }
-            let mut roots = RootCertStore::empty();
-            let path = &options.tls_root_ca_file;
-            for certificate in certificates("--tls-root-ca-file", path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("--tls-root-ca-file {path:?}: {error}"))?;
-            }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let roots = Arc::new(roots(&options.tls_root_ca_file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
             verifier.map(|verifier| Some(verifier as _)).map_err(|error| error.to_string())
         }
         _ => Ok(None),
