@@ -67,26 +67,80 @@ fn step(folder: &Path, program: &str, args: &[&str]) -> Result<(), String> {
     }
 }
 
-#[test]
-fn pynsq_loses_nothing_while_a_node_dies_and_returns() {
-    let folder = installation("pynsq");
+/// A client in Python, whose library `package` is imported as `module`.
+#[track_caller]
+fn python_client_survives(client: &str, package: &str, module: &str) {
+    let folder = installation(client);
     let python = folder.join("venv/bin/python");
     let install = || {
+        let imports = format!("import {module}");
         if python.exists()
-            && step(&folder, &python.display().to_string(), &["-c", "import nsq"]).is_ok()
+            && step(&folder, &python.display().to_string(), &["-c", &imports]).is_ok()
         {
             return Ok(());
         }
         step(&folder, "python3", &["-m", "venv", "venv"])?;
         let python = python.display().to_string();
-        step(&folder, &python, &["-m", "pip", "install", "-q", "pynsq==0.9.1"])
+        step(&folder, &python, &["-m", "pip", "install", "-q", package])
     };
     if let Err(reason) = install() {
-        return skip("pynsq", &reason);
+        return skip(client, &reason);
     }
     let mut command = Command::new(&python);
-    command.arg(clients().join("pynsq.py"));
+    command.arg(clients().join(client).with_extension("py"));
     survives_the_death_of_a_node(command);
+}
+
+#[test]
+fn pynsq_loses_nothing_while_a_node_dies_and_returns() {
+    python_client_survives("pynsq", "pynsq==0.9.1", "nsq");
+}
+
+#[test]
+fn ansq_loses_nothing_while_a_node_dies_and_returns() {
+    python_client_survives("ansq_client", "ansq==0.3.0", "ansq");
+}
+
+#[test]
+fn nsq_j_loses_nothing_while_a_node_dies_and_returns() {
+    let folder = installation("nsq-j");
+    let source = clients().join("nsq-j");
+    let libraries = folder.join("lib");
+    let install = || {
+        step(&folder, "java", &["-version"]).map_err(|_| "no java".to_owned())?;
+        if libraries.exists() {
+            return Ok(());
+        }
+        let pom = format!("--file={}", source.join("pom.xml").display());
+        let output = format!("-DoutputDirectory={}", libraries.display());
+        step(&folder, "mvn", &["-q", "-B", &pom, "dependency:copy-dependencies", &output])
+    };
+    if let Err(reason) = install() {
+        return skip("nsq-j", &reason);
+    }
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(libraries.join("*")).arg(source.join("Client.java"));
+    survives_the_death_of_a_node(command);
+}
+
+#[test]
+fn tokio_nsq_loses_nothing_while_a_node_dies_and_returns() {
+    let folder = installation("tokio-nsq");
+    let source = clients().join("tokio-nsq");
+    let copy = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder.join("src"))?;
+        for file in ["Cargo.toml", "src/main.rs"] {
+            std::fs::copy(source.join(file), folder.join(file))?;
+        }
+        Ok(())
+    };
+    // Not in the source tree: cargo leaves a lock file beside the manifest.
+    copy().expect("a folder below target/");
+    let target = format!("--target-dir={}", folder.join("target").display());
+    if let Err(reason) = step(&folder, "cargo", &["build", "-q", &target]) {
+        return skip("tokio-nsq", &reason);
+    }
+    survives_the_death_of_a_node(Command::new(folder.join("target/debug/client")));
 }
 
 #[test]
