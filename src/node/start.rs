@@ -19,7 +19,7 @@ use super::cluster::ClusterLink;
 use super::listener::{self, Listener};
 use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
-use super::{drain, http, lookup_tcp, storekeeper, upgrade};
+use super::{drain, http, lookup_tcp, statsd, storekeeper, upgrade};
 use crate::config::{Address, Options, TlsRequired};
 
 /// How long clients' tasks get to hand back what they hold when the node stops.
@@ -197,6 +197,10 @@ fn serve(
     if let Some(listener) = listeners.lookup_tcp {
         info!(address = listener.address(), "lookup TCP: listening");
         tasks.spawn(lookup_tcp::serve(listener, Arc::clone(node), stopped.clone()));
+    }
+    if !options.statsd_address.is_empty() {
+        info!(address = options.statsd_address, "statsd: pushing");
+        tasks.spawn(statsd::run(Arc::clone(node), stopped.clone()));
     }
     tasks
 }

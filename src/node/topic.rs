@@ -304,11 +304,16 @@ impl Topic {
     }
 
     /// Figures of the topic and of the channels that `wants` chooses.
+    ///
+    /// Looking changes nothing that must be written: a topic at rest stays at rest, however often
+    /// it is looked at.
     pub fn stats(self: &Arc<Self>, wants: &dyn Fn(&ChannelName) -> bool) -> TopicStats {
-        self.with(|core, now, wakes| {
-            core.expire(now, wakes);
-            core.stats(now, wants)
-        })
+        let now = self.registry.clock.now();
+        let is_due = self.core.lock().next_due().is_some_and(|due| due <= now.mono);
+        if is_due {
+            self.expire();
+        }
+        self.core.lock().stats(now, wants)
     }
 
     /// Refuses publishes and closes consumers; the node is stopping.

@@ -10,6 +10,7 @@ mod interop;
 mod restart;
 mod simulate;
 mod support;
+mod statsd;
 mod tidy;
 mod upgrade;
 mod watch;

@@ -10,12 +10,13 @@ use grapevine_broker::{
     ChannelStats as BrokerChannel, ConsumerId, ConsumerStats, TopicStats as BrokerTopic,
 };
 use grapevine_protocol::documents::{
-    ChannelStats, ClientStats, E2eLatency, MemoryStats, Percentile, PubCount, StatsDocument,
-    StatsTextHead, TopicStats, stats_text,
+    ChannelStats, ClientStats, E2eLatency, Percentile, PubCount, StatsDocument, StatsTextHead,
+    TopicStats, stats_text,
 };
 use grapevine_protocol::{TopicName, VERSION};
 use hdrhistogram::Histogram;
 
+use crate::node::figures::{latency_ns, memory};
 use crate::node::{Client, Node, wall_ns};
 
 /// `GET /stats`. Unknown names are no error; they match nothing.
@@ -46,9 +47,6 @@ pub(super) async fn stats(
 }
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
-
-/// What the broker's latencies count in, in nanoseconds.
-const LATENCY_UNIT_NS: f64 = 1_000.0;
 
 /// What `/stats` is asked for; an empty name is all of them.
 struct Filter<'a> {
@@ -206,23 +204,12 @@ fn latency(histogram: Option<&Histogram<u64>>, quantiles: &[f64]) -> E2eLatency 
     };
     let at = |quantile: &f64| Percentile {
         quantile: *quantile,
-        value: histogram.value_at_quantile(*quantile) as f64 * LATENCY_UNIT_NS,
+        value: latency_ns(histogram, *quantile) as f64,
     };
     E2eLatency {
         count: signed(histogram.len()),
         percentiles: Some(quantiles.iter().map(at).collect()),
     }
-}
-
-/// The process's memory in the words of Go's collector, most of which mean nothing here.
-///
-/// `heap_in_use_bytes` is the resident size of the process; the rest is 0. The keys stay because
-/// nsqadmin and dashboards read them.
-fn memory() -> MemoryStats {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = resident.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    MemoryStats { heap_in_use_bytes: kib.unwrap_or(0) * 1_024, ..MemoryStats::default() }
 }
 
 fn signed(count: u64) -> i64 {

@@ -283,4 +283,17 @@ mod tests {
             .collect();
         assert!(kept.is_empty(), "{kept:?} take room on the disk");
     }
+
+    #[tokio::test]
+    async fn a_topic_that_is_only_looked_at_stays_at_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let topic = topic(folder.path()).await;
+        topic.round();
+        assert!(!topic.is_touched.load(Ordering::Relaxed));
+        for _ in 0..=QUIET_ROUNDS_MAX {
+            assert_eq!(topic.stats(&|_| true).channels.len(), 1);
+            topic.round();
+        }
+        assert!(topic.quiet_rounds.load(Ordering::Relaxed) > QUIET_ROUNDS_MAX);
+    }
 }
