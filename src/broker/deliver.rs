@@ -305,6 +305,8 @@ impl Filling<'_> {
     ) {
         channel.count_locality(self.consumer.locality);
         if self.consumer.samples_out() {
+            // It was read all the same: a pull that keeps nothing must come to its end as well.
+            self.bytes_left = self.bytes_left.saturating_sub(body.len() + 1);
             return;
         }
         let (timestamp, id) = (held.timestamp, held.id);

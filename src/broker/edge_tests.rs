@@ -15,12 +15,12 @@ use crate::{
     Settings, Signal, Topic, Wakes,
 };
 
-const NOW: Now = Now { mono: Moment(1), wall: 1_800_000_000_000_000_000 };
+pub(crate) const NOW: Now = Now { mono: Moment(1), wall: 1_800_000_000_000_000_000 };
 const BY: ConsumerId = ConsumerId(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
-struct Woken(AtomicU64);
+pub(crate) struct Woken(pub(crate) AtomicU64);
 
 impl Signal for Woken {
     fn wake(&self) {
@@ -33,7 +33,7 @@ fn later(now: Now, by: Duration) -> Now {
     Now { mono: now.mono + by, wall: now.wall + i64::try_from(by.as_nanos()).expect("short") }
 }
 
-fn settings(mem_queue_size: u64) -> Arc<Settings> {
+pub(crate) fn settings(mem_queue_size: u64) -> Arc<Settings> {
     Arc::new(Settings {
         mem_queue_size,
         msg_timeout_max: Duration::from_secs(900),
@@ -48,15 +48,15 @@ fn log_options() -> LogOptions {
     LogOptions { mode: Mode::WriteThrough, segment_bytes_max: 1_000, cache }
 }
 
-fn open(disk: &MemoryDisk) -> Log<MemoryDisk> {
+pub(crate) fn open(disk: &MemoryDisk) -> Log<MemoryDisk> {
     Log::open(disk.clone(), log_options()).expect("a memory disk opens").0
 }
 
-fn topic_named(name: &str, disk: &MemoryDisk, mem_queue_size: u64) -> Topic<MemoryDisk> {
+pub(crate) fn topic_named(name: &str, disk: &MemoryDisk, mem_queue_size: u64) -> Topic<MemoryDisk> {
     Topic::new(TopicName::new(name).expect("valid"), open(disk), settings(mem_queue_size))
 }
 
-fn channel(topic: &mut Topic<MemoryDisk>, name: &str) {
+pub(crate) fn channel(topic: &mut Topic<MemoryDisk>, name: &str) {
     let name = ChannelName::new(name).expect("valid");
     assert!(topic.create_channel(&name, NOW, &mut Wakes::default()));
 }
@@ -76,7 +76,12 @@ fn consumer(topic: &mut Topic<MemoryDisk>, channel: &str, id: ConsumerId, rdy: u
     signal
 }
 
-fn publish(topic: &mut Topic<MemoryDisk>, ids: &IdSource, bodies: &[&str], deliver_at: i64) {
+pub(crate) fn publish(
+    topic: &mut Topic<MemoryDisk>,
+    ids: &IdSource,
+    bodies: &[&str],
+    deliver_at: i64,
+) {
     let mut batch = Batch::new();
     for body in bodies {
         batch.push(body.as_bytes(), deliver_at);

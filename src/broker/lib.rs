@@ -6,6 +6,8 @@
 
 mod channel;
 mod checkpoint;
+#[cfg(test)]
+mod choice_tests;
 mod consumer;
 mod deliver;
 #[cfg(test)]

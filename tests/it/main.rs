@@ -1,6 +1,7 @@
 //! The node from outside: wire, HTTP, flags, restarts, cluster and foreign clients.
 
 mod cluster;
+mod delivery;
 mod demo;
 mod differences;
 mod drain;

@@ -75,9 +75,13 @@ impl Session {
     }
 
     pub(super) fn consumer_settings(&self) -> ConsumerSettings {
+        // A place without a name is nowhere: clients that do not say where they are would be near.
+        let is_here = |ours: &String, theirs: &String| !ours.is_empty() && ours == theirs;
         let locality = match &self.options.place {
-            Some((zone, _)) if *zone == self.settings.topology_zone => Locality::Zone,
-            Some((_, region)) if *region == self.settings.topology_region => Locality::Region,
+            Some((zone, _)) if is_here(zone, &self.settings.topology_zone) => Locality::Zone,
+            Some((_, region)) if is_here(region, &self.settings.topology_region) => {
+                Locality::Region
+            }
             Some(_) | None => Locality::Global,
         };
         ConsumerSettings {
