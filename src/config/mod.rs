@@ -9,6 +9,7 @@ mod file;
 pub(crate) mod go_flags;
 mod kinds;
 mod live;
+mod no_effect;
 mod options;
 mod parse;
 mod validate;

@@ -1,5 +1,6 @@
 //! The options themselves.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -37,11 +38,11 @@ pub struct Options {
     /// [deprecated] has no effect, use --log-level
     #[arg(long, value_name = "bool", default_value = "false", action = ArgAction::Set)]
     #[arg(value_parser = boolean)]
-    verbose: bool,
+    pub(crate) verbose: bool,
     /// [deprecated] use --node-id
     #[arg(long, value_name = "bool", default_value = "false", action = ArgAction::Set)]
     #[arg(value_parser = boolean)]
-    worker_id: bool,
+    pub(crate) worker_id: bool,
     /// unique part for message IDs, (int) in range [0,1024) (default is hash of hostname)
     #[arg(long, value_name = "int", default_value_t = hostname_hash(), value_parser = integer)]
     pub node_id: i64,
@@ -254,6 +255,9 @@ pub struct Options {
     #[arg(long, value_name = "duration", default_value = "5s", value_parser = duration)]
     pub init_grace: Duration,
 
+    /// Names of the flags that were given, on the command line or in the file.
+    #[arg(skip)]
+    pub(crate) given: BTreeSet<String>,
     /// The few values that change while the node runs.
     #[arg(skip)]
     pub live: Arc<Live>,

@@ -50,7 +50,7 @@ impl Options {
     ) -> Result<Invocation, OptionsError> {
         let command = Self::command();
         let words = Words::split(&command, args)?;
-        let mut options: Self = go_flags::values(&words.flags)?;
+        let mut options = Self::of_flags(&words.flags)?;
         if words.is_help {
             return Ok(Invocation::Help);
         }
@@ -89,6 +89,12 @@ impl Options {
         let mut flags = file::flags(&Self::command(), &text)?;
         flags.retain(|(name, _)| !words.has(name));
         flags.extend(words.flags.iter().cloned());
-        go_flags::values(&flags).map_err(|error| error.to_string())
+        Self::of_flags(&flags).map_err(|error| error.to_string())
+    }
+
+    fn of_flags(flags: &[(String, String)]) -> Result<Self, FlagError> {
+        let mut options: Self = go_flags::values(flags)?;
+        options.given = flags.iter().map(|(name, _)| name.clone()).collect();
+        Ok(options)
     }
 }

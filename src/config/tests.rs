@@ -179,8 +179,62 @@ fn what_a_node_cannot_start_with_is_one_line_that_names_the_flag() {
 #[test]
 fn what_is_not_built_yet_is_refused_where_ignoring_it_would_deceive() {
     assert!(fatal("-auth-http-address=127.0.0.1:4180").contains("not built yet"));
-    let harmless = options("-lookupd-tcp-address=127.0.0.1:4160 -enable-experiment=time-travel");
-    assert_eq!(harmless.warnings().len(), 2);
+    let harmless = options("-lookupd-tcp-address=127.0.0.1:4160");
+    assert_eq!(harmless.warnings().len(), 1);
+}
+
+/// What the log says at the start about flags that mean nothing.
+#[track_caller]
+fn warning(options: &Options) -> &'static str {
+    match options.warnings()[..] {
+        [warning] => warning,
+        ref other => panic!("wanted one warning, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_flag_that_means_nothing_is_one_warning_that_names_it() {
+    let lines = [
+        ("-verbose", "-verbose"),
+        ("-worker-id", "-worker-id"),
+        ("-queue-scan-selection-count=20", "-queue-scan-"),
+        ("-queue-scan-worker-pool-max=8 -queue-scan-selection-count=8", "-queue-scan-"),
+        ("-https-address=127.0.0.1:4152", "-https-address"),
+        ("-max-deflate-level=3 -deflate=false", "-max-deflate-level"),
+        ("-sync-every=1 -durability=fsync", "-sync-every"),
+        ("-statsd-interval=1m -statsd-mem-stats=false", "-statsd-"),
+        ("-e2e-processing-latency-window-time=1m", "-e2e-processing-latency-window-time"),
+        ("-topology-zone=z", "-topology-zone"),
+        ("-enable-experiment=topology-aware-consumption", "-topology-zone"),
+        ("-enable-experiment=time-travel", "-enable-experiment"),
+        ("-gossip-address= -gossip-seed-address=a:1", "seed"),
+        ("-gossip-address= -cluster-name=x", "-cluster-name"),
+    ];
+    for (line, named) in lines {
+        assert!(warning(&options(line)).contains(named), "{line}");
+    }
+}
+
+#[test]
+fn a_flag_that_means_something_or_was_not_given_is_no_warning() {
+    let lines = [
+        "-worker-id=false -verbose=false",
+        "-https-address=",
+        "-statsd-address=127.0.0.1:8125 -statsd-interval=10s",
+        "-e2e-processing-latency-percentile=0.9 -e2e-processing-latency-window-time=1m",
+        "-topology-zone=z -enable-experiment=topology-aware-consumption",
+        "-durability=fsync",
+        "-gossip-address=",
+    ];
+    for line in lines {
+        assert_eq!(options(line).warnings(), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_key_of_the_file_that_means_nothing_is_a_warning_too() {
+    let options = options_with_file("queue_scan_selection_count = 5", "");
+    assert!(warning(&options).contains("-queue-scan-"));
 }
 
 #[test]
@@ -189,6 +243,7 @@ fn the_documented_example_file_loads() {
     let options = options_with_file(text, "");
     assert_eq!(options.cluster_name, "default");
     assert_eq!(options.tcp_address, Address::Tcp("0.0.0.0:4150".to_owned()));
+    assert_eq!(options.warnings(), [""; 0]);
 }
 
 #[test]

@@ -8,9 +8,6 @@ use super::{Address, Options, TlsRequired};
 /// nsqd crashes with a shorter or equal interval.
 const STATSD_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// The one experiment nsqd 1.3.0 knows.
-const EXPERIMENT: &str = "topology-aware-consumption";
-
 impl Options {
     /// Checks what single values cannot tell, and fills in what follows from them.
     ///
@@ -48,12 +45,7 @@ impl Options {
         if !self.nsqlookupd_tcp_addresses.is_empty() {
             warnings.push("registering with nsqlookupd is not built yet; any node answers /lookup");
         }
-        if self.enable_experiment.iter().any(|name| name != EXPERIMENT) {
-            warnings.push("only -enable-experiment=topology-aware-consumption has an effect");
-        }
-        if self.gossip_address.is_off() && !self.gossip_seed_addresses.is_empty() {
-            warnings.push("gossip is off, so seed addresses have no effect");
-        }
+        warnings.extend(self.without_effect());
         warnings
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
-use crate::support::{Frame, Nsqd, RawClient, get, is_reference};
+use crate::support::{Frame, Nsqd, RawClient, eventually, get, is_reference, request};
 
 #[test]
 fn what_a_lost_consumer_held_is_given_out_at_once() {
@@ -132,6 +133,64 @@ fn there_is_no_go_profiler() {
     for path in ["/debug/pprof/", "/debug/pprof/heap"] {
         assert_eq!(node.get(path).status, 404, "{path}");
     }
+    // nsqd does what these ask for and answers 500 to the second.
+    let rate = request(&node.http(), "PUT", "/debug/setblockrate?rate=1", &[], b"").unwrap();
+    assert_eq!(rate.status, 404);
+    assert_eq!(node.post("/debug/freememory", b"").status, 404);
+}
+
+#[test]
+fn sighup_does_not_end_a_node() {
+    if is_reference() {
+        return; // it ends nsqd at once, and what is only in memory is lost
+    }
+    let mut node = Nsqd::start(&["-durability=memory"]);
+    node.create_channel("t", "c");
+    node.client().publish("t", b"in memory");
+    node.signal(Signal::HUP);
+    let told = || node.log().contains("SIGHUP has no effect");
+    eventually(Duration::from_secs(10), "a line in the log", told);
+    node.restart();
+    assert_eq!(node.consumer("t", "c", 1).take(), "in memory");
+}
+
+#[test]
+fn mem_queue_size_bounds_what_is_ephemeral_and_splits_depth_and_nothing_else() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&["-mem-queue-size=3"]);
+    node.create_channel("t", "c");
+    node.create_channel("t", "e%23ephemeral");
+    let mut producer = node.client();
+    for _ in 0..10 {
+        producer.publish("t", b"x");
+        producer.publish("e#ephemeral", b"x");
+    }
+    let stats = node.get("/stats?format=json&include_mem=false").json();
+    let depths = |of: &Value| (of["depth"].clone(), of["backend_depth"].clone());
+    let [ephemeral, lasting] = [&stats["topics"][0], &stats["topics"][1]];
+    assert_eq!(depths(ephemeral), (json!(3), json!(0)), "the rest is dropped");
+    assert_eq!(ephemeral["message_count"], 10);
+    assert_eq!(depths(&lasting["channels"][0]), (json!(10), json!(7)));
+    assert_eq!(depths(&lasting["channels"][1]), (json!(3), json!(0)));
+}
+
+#[test]
+fn memory_in_stats_has_the_keys_of_go_s_collector_and_one_figure() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&[]);
+    let mut memory = node.get("/stats?format=json").json()["memory"].take();
+    let resident = memory["heap_in_use_bytes"].take();
+    assert!(resident.as_u64().is_some_and(|bytes| bytes > 1_000_000), "{resident}");
+    let expected = json!({
+        "heap_objects": 0, "heap_idle_bytes": 0, "heap_in_use_bytes": null,
+        "heap_released_bytes": 0, "gc_pause_usec_100": 0, "gc_pause_usec_99": 0,
+        "gc_pause_usec_95": 0, "next_gc_bytes": 0, "gc_total_runs": 0,
+    });
+    assert_eq!(memory, expected);
 }
 
 #[test]

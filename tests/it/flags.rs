@@ -54,6 +54,29 @@ fn an_unknown_flag_or_a_bad_value_ends_with_two() {
 }
 
 #[test]
+fn a_negative_mem_queue_size_is_a_bad_value() {
+    if is_reference() {
+        return; // it starts, and every topic fails to be made
+    }
+    let outcome = run(&["-mem-queue-size=-1"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.lines().next().unwrap().contains("mem-queue-size"), "{outcome:?}");
+}
+
+#[test]
+fn a_flag_that_means_nothing_is_one_line_in_the_log_and_the_node_starts() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&["-verbose", "-queue-scan-worker-pool-max=8", "-worker-id"]);
+    let log = node.log();
+    for flag in ["-verbose", "-queue-scan-", "-worker-id"] {
+        let about = |line: &&str| line.contains(&format!("WARNING: {flag}"));
+        assert_eq!(log.lines().filter(about).count(), 1, "{flag}: {log}");
+    }
+}
+
+#[test]
 fn all_of_go_s_spellings_mean_the_same() {
     for flags in [
         &["-max-rdy-count=7"][..],

@@ -210,6 +210,13 @@ impl Nsqd {
         self.launch();
     }
 
+    /// Sends the process a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it is running");
+        kill_process(Pid::from_child(child), signal).expect("signal sent");
+    }
+
     /// Whether the process is there.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_none()))
