@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::{Address, LogLevel, Options};
+
+/// nsqlookupds a node registers with, at most: each costs a connection, and every new topic asks
+/// all of them. Clusters have two to five.
+pub(super) const NSQLOOKUPDS_MAX: usize = 64;
 
 /// An option's value as `GET /config/<option>` shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +44,7 @@ pub enum SetError {
 #[derive(Debug)]
 pub struct Live {
     log_level: AtomicU8,
-    nsqlookupd_tcp_addresses: ArcSwap<Vec<String>>,
+    nsqlookupd_tcp_addresses: watch::Sender<Arc<Vec<String>>>,
     tcp_port: AtomicU16,
     http_port: AtomicU16,
 }
@@ -49,7 +53,7 @@ impl Default for Live {
     fn default() -> Self {
         Self {
             log_level: AtomicU8::new(LogLevel::default() as u8),
-            nsqlookupd_tcp_addresses: ArcSwap::default(),
+            nsqlookupd_tcp_addresses: watch::Sender::default(),
             tcp_port: AtomicU16::new(0),
             http_port: AtomicU16::new(0),
         }
@@ -61,7 +65,7 @@ impl Live {
     pub(crate) fn new(options: &Options) -> Self {
         let live = Self::default();
         live.log_level.store(options.log_level as u8, Ordering::Relaxed);
-        live.nsqlookupd_tcp_addresses.store(Arc::new(options.nsqlookupd_tcp_addresses.clone()));
+        live.set_nsqlookupd_tcp_addresses(options.nsqlookupd_tcp_addresses.clone());
         live
     }
 
@@ -85,7 +89,16 @@ impl Live {
 
     /// The nsqlookupds to register with.
     pub fn nsqlookupd_tcp_addresses(&self) -> Arc<Vec<String>> {
-        self.nsqlookupd_tcp_addresses.load_full()
+        Arc::clone(&self.nsqlookupd_tcp_addresses.borrow())
+    }
+
+    /// The same, with news of every change.
+    pub fn watch_nsqlookupd_tcp_addresses(&self) -> watch::Receiver<Arc<Vec<String>>> {
+        self.nsqlookupd_tcp_addresses.subscribe()
+    }
+
+    fn set_nsqlookupd_tcp_addresses(&self, addresses: Vec<String>) {
+        self.nsqlookupd_tcp_addresses.send_replace(Arc::new(addresses));
     }
 }
 
@@ -147,7 +160,11 @@ impl Options {
             }
             "nsqlookupd_tcp_addresses" => {
                 let list: Option<Vec<String>> = serde_json::from_slice(body).map_err(invalid)?;
-                self.live.nsqlookupd_tcp_addresses.store(Arc::new(list.unwrap_or_default()));
+                let list = list.unwrap_or_default();
+                if list.len() > NSQLOOKUPDS_MAX {
+                    return Err(SetError::InvalidValue);
+                }
+                self.live.set_nsqlookupd_tcp_addresses(list);
             }
             _ => return Err(SetError::InvalidOption),
         }

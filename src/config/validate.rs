@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::address::is_host_port;
+use super::live::NSQLOOKUPDS_MAX;
 use super::{Address, Options, TlsRequired};
 
 /// nsqd crashes with a shorter or equal interval.
@@ -41,12 +42,7 @@ impl Options {
 
     /// What an operator should know although the node starts: fixed phrases for the log.
     pub fn warnings(&self) -> Vec<&'static str> {
-        let mut warnings = Vec::new();
-        if !self.nsqlookupd_tcp_addresses.is_empty() {
-            warnings.push("registering with nsqlookupd is not built yet; any node answers /lookup");
-        }
-        warnings.extend(self.without_effect());
-        warnings
+        self.without_effect()
     }
 
     fn validate_tls(&mut self) -> Result<(), String> {
@@ -99,6 +95,11 @@ impl Options {
             if let Address::Unix(path) = address {
                 return Err(malformed(flag, &path.to_string_lossy()));
             }
+        }
+        if self.nsqlookupd_tcp_addresses.len() > NSQLOOKUPDS_MAX {
+            return Err(format!(
+                "--lookupd-tcp-address is given more than {NSQLOOKUPDS_MAX} times"
+            ));
         }
         for seed in &self.gossip_seed_addresses {
             if !is_host_port(seed) || seed.starts_with(':') {

@@ -1,7 +1,9 @@
 //! nsqlookupd's TCP protocol, so that stock nsqds can register with this node.
 //!
 //! A producer is owned by the node it is connected to and ends with its connection; gossip tells
-//! the others. Source: nsqlookupd/lookup_protocol_v1.go (nsq 3103474b); tcp-protocol.md section 16.
+//! the others. A node of this very cluster tells them itself, and better: while it is a member, what
+//! it registers here is answered and not written down. Else it would be listed twice over, here
+//! without its drain, and for minutes after its host has died. Source: nsqlookupd/lookup_protocol_v1.go (nsq 3103474b); tcp-protocol.md section 16.
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +37,9 @@ const READ_BYTES: usize = 4 << 10;
 /// Answers are sent when they are this long, in bytes, even if more commands have come.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 
+/// In the version of every node that gossips; a stock nsqd never does.
+const GRAPEVINE: &str = "+grapevine.";
+
 /// Pause after a failed accept (too many open files, say), so that the node does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,7 +60,7 @@ pub(crate) async fn serve(listener: Listener, node: Arc<Node>, mut stop: watch::
         match accepted {
             (Ok((transport, remote)), permit) => {
                 let handle = node.registry.cluster().handle().clone();
-                let peer = Peer { handle, remote, registered: None };
+                let peer = Peer { handle, remote, standing: Standing::Unknown };
                 let identity = Arc::clone(&identity);
                 connections.spawn(async move {
                     peer.serve(transport, &identity).await;
@@ -89,13 +94,22 @@ fn identity(node: &Node, listener: &Listener) -> Vec<u8> {
 struct Peer {
     handle: Handle,
     remote: String,
-    /// Since IDENTIFY.
-    registered: Option<ProducerId>,
+    standing: Standing,
+}
+
+/// What a connection's other end is.
+enum Standing {
+    /// It has not said.
+    Unknown,
+    /// Registered; with what it said of itself, if it may be a member of this cluster.
+    Producer(ProducerId, Option<Box<Producer>>),
+    /// A member of this cluster.
+    Member(Box<Producer>),
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(producer) = self.registered {
+        if let Standing::Producer(producer, _) = self.standing {
             info!(producer = %self.remote, "producer disconnected");
             self.handle.producer_gone(producer);
         }
@@ -166,7 +180,7 @@ impl Peer {
         identity: &[u8],
     ) -> Result<Turn, End> {
         while output.len() < OUTPUT_BYTES_MAX {
-            let is_identified = self.registered.is_some();
+            let is_identified = !matches!(self.standing, Standing::Unknown);
             match decode_lookup(input, is_identified).map_err(End::Refused)? {
                 LookupDecoded::Command { command, consumed } => {
                     input.advance(consumed);
@@ -181,28 +195,62 @@ impl Peer {
     }
 
     fn act<'a>(&mut self, command: LookupCommand, identity: &'a [u8]) -> Result<&'a [u8], End> {
-        match (command, self.registered) {
+        match (command, &self.standing) {
             (LookupCommand::Identify(info), _) => {
-                let producer = self.producer(info).map_err(End::Refused)?;
-                let address = &producer.broadcast_address;
-                info!(producer = %self.remote, address, "producer connected");
-                self.registered = Some(self.handle.producer_connected(producer));
+                self.identified(self.producer(info).map_err(End::Refused)?);
                 return Ok(identity);
             }
-            (LookupCommand::Ping, Some(producer)) => self.handle.producer_seen(producer),
-            (LookupCommand::Register(topic, channel), Some(producer)) => {
-                self.handle.producer_register(producer, &topic, channel.as_deref());
+            (LookupCommand::Ping, _) => self.seen()?,
+            (LookupCommand::Register(topic, channel), Standing::Producer(producer, _)) => {
+                self.handle.producer_register(*producer, &topic, channel.as_deref());
             }
-            (LookupCommand::Unregister(topic, channel), Some(producer)) => {
-                self.handle.producer_unregister(producer, &topic, channel.as_deref());
+            (LookupCommand::Unregister(topic, channel), Standing::Producer(producer, _)) => {
+                self.handle.producer_unregister(*producer, &topic, channel.as_deref());
             }
-            // Only PING passes the decoder before IDENTIFY.
+            // A member's word comes by gossip; before IDENTIFY only PING passes the decoder.
             (
-                LookupCommand::Ping | LookupCommand::Register(..) | LookupCommand::Unregister(..),
-                None,
+                LookupCommand::Register(..) | LookupCommand::Unregister(..),
+                Standing::Member(_) | Standing::Unknown,
             ) => {}
         }
         Ok(b"OK")
+    }
+
+    fn identified(&mut self, producer: Producer) {
+        let (remote, address) = (&self.remote, &producer.broadcast_address);
+        let maybe_member = producer.version.contains(GRAPEVINE);
+        if maybe_member && self.handle.is_member(&producer) {
+            info!(producer = %remote, address, "producer is a member; gossip speaks for it");
+            self.standing = Standing::Member(Box::new(producer));
+            return;
+        }
+        info!(producer = %remote, address, "producer connected");
+        let said = maybe_member.then(|| Box::new(producer.clone()));
+        self.standing = Standing::Producer(self.handle.producer_connected(producer), said);
+    }
+
+    /// A sign of life; also the moment to see who is a member now.
+    fn seen(&mut self) -> Result<(), End> {
+        match &mut self.standing {
+            Standing::Unknown => {}
+            Standing::Producer(id, said) => {
+                let Some(producer) = said.take_if(|producer| self.handle.is_member(producer))
+                else {
+                    self.handle.producer_seen(*id);
+                    return Ok(());
+                };
+                info!(producer = %self.remote, "producer is a member; gossip speaks for it");
+                self.handle.producer_gone(*id);
+                self.standing = Standing::Member(producer);
+            }
+            Standing::Member(producer) if self.handle.is_member(producer) => {}
+            Standing::Member(_) => {
+                // It comes back at once and registers anew what was not written down.
+                info!(producer = %self.remote, "producer is no member any more; it has to return");
+                return Err(End::Closed);
+            }
+        }
+        Ok(())
     }
 
     fn producer(&self, info: PeerInfo) -> Result<Producer, ClientError> {
@@ -245,7 +293,17 @@ mod tests {
             ..grapevine_gossip::agent::Config::default()
         };
         let handle = grapevine_gossip::agent::start(config).await.unwrap();
-        Peer { handle, remote: "10.0.0.1:5".into(), registered: None }
+        Peer { handle, remote: "10.0.0.1:5".into(), standing: Standing::Unknown }
+    }
+
+    fn own(version: &str) -> Producer {
+        Producer {
+            broadcast_address: "b".to_owned(),
+            tcp_port: 4150,
+            http_port: 4151,
+            version: version.to_owned(),
+            ..Producer::default()
+        }
     }
 
     fn identify(body: &[u8]) -> Vec<u8> {
@@ -284,6 +342,40 @@ mod tests {
         drop(peer);
         assert!(view.lookup("t").unwrap().producers.is_empty(), "the name stays, it does not");
         assert!(view.nodes().iter().all(|node| node.producer.broadcast_address != "b"));
+    }
+
+    #[tokio::test]
+    async fn what_a_member_registers_is_left_to_gossip() {
+        let mut peer = peer().await;
+        let view = peer.handle.view();
+        let body = String::from_utf8_lossy(IDENTIFY).replace("1.3.0", VERSION);
+        let hello = [&identify(body.as_bytes())[..], b"REGISTER t c\n"].concat();
+        answers(&mut peer, &hello);
+        assert_eq!(view.lookup("t").unwrap().producers.len(), 1, "it is not known as a member yet");
+
+        peer.handle.set_producer_info(own(VERSION));
+        answers(&mut peer, b"PING\n");
+        assert!(view.lookup("t").unwrap().producers.is_empty(), "gossip has not said so");
+        assert_eq!(answers(&mut peer, b"REGISTER t c\nUNREGISTER t\n").0, ["OK", "OK"]);
+        assert_eq!(answers(&mut peer, b"PING\n"), (vec!["OK".to_owned()], None));
+        assert!(view.lookup("t").unwrap().producers.is_empty());
+
+        // Elsewhere from now on: whoever is at the old address is no member.
+        let elsewhere = Producer { tcp_port: 1, ..own(VERSION) };
+        peer.handle.set_producer_info(elsewhere);
+        assert_eq!(answers(&mut peer, b"PING\n").1.as_deref(), Some("closed"));
+        peer.standing = Standing::Unknown;
+        answers(&mut peer, &hello);
+        assert_eq!(view.lookup("t").unwrap().producers.len(), 1, "it has returned");
+    }
+
+    #[tokio::test]
+    async fn a_stock_nsqd_at_the_address_of_a_member_is_a_producer_all_the_same() {
+        let mut peer = peer().await;
+        peer.handle.set_producer_info(own(VERSION));
+        let hello = [&identify(IDENTIFY)[..], b"REGISTER t c\nPING\n"].concat();
+        answers(&mut peer, &hello);
+        assert_eq!(peer.handle.view().lookup("t").unwrap().producers.len(), 1);
     }
 
     #[tokio::test]

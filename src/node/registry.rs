@@ -1,5 +1,6 @@
 //! The topics of this node, and what they share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -213,7 +214,8 @@ impl Registry {
     /// The topic, created if it is not there.
     ///
     /// A new topic has every channel the cluster knows for it before its first message; for that it
-    /// waits for the first answer of the cluster, `--init-grace` at most.
+    /// waits for the first answer of the cluster, `--init-grace` at most, and asks the stock
+    /// nsqlookupds it is registered with, for as long as `-http-client-request-timeout` allows.
     ///
     /// # Errors
     ///
@@ -224,10 +226,15 @@ impl Registry {
             return Ok(topic);
         }
         self.cluster.first_sync(self.options.init_grace).await;
-        self.create_topic(name)
+        let channels = self.cluster.channels_at_lookupds(name).await;
+        self.create_topic(name, channels)
     }
 
-    fn create_topic(self: &Arc<Self>, name: &TopicName) -> Result<Arc<Topic>, PublishError> {
+    fn create_topic(
+        self: &Arc<Self>,
+        name: &TopicName,
+        mut channels: BTreeSet<ChannelName>,
+    ) -> Result<Arc<Topic>, PublishError> {
         let creation = self.creation.lock();
         if let Some(topic) = self.existing_topic(name) {
             return Ok(topic);
@@ -250,10 +257,10 @@ impl Registry {
         topic.save();
         info!(topic = %name, "topic created");
         self.cluster.topic_created(name);
-        for channel in self.cluster.channels_for_new_topic(name) {
-            if let Ok(channel) = ChannelName::new(&channel) {
-                topic.create_channel(&channel);
-            }
+        let known = self.cluster.channels_for_new_topic(name);
+        channels.extend(known.iter().filter_map(|channel| ChannelName::new(channel).ok()));
+        for channel in &channels {
+            topic.create_channel(channel);
         }
         self.topics.insert(name.clone(), Arc::clone(&topic));
         drop(creation);

@@ -17,6 +17,7 @@ use super::client::Client;
 use super::clock::Clock;
 use super::cluster::ClusterLink;
 use super::listener::{self, Listener};
+use super::lookupd::Lookupds;
 use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
 use super::{drain, http, lookup_tcp, statsd, storekeeper, upgrade};
@@ -131,7 +132,8 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         port(&listeners.http).unwrap_or_default(),
     );
     let gossip = start_gossip(&options, &listeners, &hostname).await?;
-    let link = ClusterLink::new(gossip.clone());
+    let lookupds = Lookupds::new(&options).map_err(StartError::Tls)?;
+    let link = ClusterLink::new(gossip.clone()).with_lookupds(Arc::clone(&lookupds));
     let registry = Registry::new(data_path, registry_options(&options), clock, ids, link);
     registry.resume_drain().map_err(StartError::Load)?;
     let loading = Arc::clone(&registry);
@@ -156,6 +158,9 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         options: Arc::clone(&options),
     });
     let mut serving = serve(&node, listeners, tls, &stopped);
+    // Only now: whoever finds this node there can connect to it.
+    let hostname = node.hostname.clone();
+    serving.spawn(lookupds.run(Arc::clone(&options), hostname, stopped));
     let keeping = keep(&registry, options.sync_timeout);
     let reason = tokio::select! {
         signal = stopping.wait() => signal,

@@ -163,6 +163,16 @@ impl Handle {
         self.act(|registrar, catalogue, now| registrar.gone(catalogue, producer, now.at));
     }
 
+    /// Whether `producer` is the nsqd of a node of this cluster that is alive, this one included.
+    pub fn is_member(&self, producer: &Producer) -> bool {
+        let cluster = self.shared.cluster.lock();
+        let catalogue = cluster.catalogue();
+        let shown = catalogue.replicas().filter(|(_, replica)| replica.is_shown());
+        let sections = std::iter::once(catalogue.own()).chain(shown.map(|(_, r)| &r.section));
+        let mut records = sections.filter_map(|section| section.record(ProducerId::NSQD));
+        records.any(|record| record.producer.cmp_address(producer).is_eq())
+    }
+
     /// Members and counters.
     pub fn stats(&self) -> Stats {
         let cluster = self.shared.cluster.lock();

@@ -21,7 +21,7 @@ pub(crate) use codec::Packed;
 pub(crate) use deflate::Deflate;
 pub(crate) use handshake::{TlsSocket, accept};
 pub(crate) use snappy::Snappy;
-pub(crate) use tls::server_config;
+pub(crate) use tls::{client_config, server_config};
 
 /// What stands between a client's frames and its socket, as `/stats` shows it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
