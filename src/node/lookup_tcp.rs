@@ -1,9 +1,11 @@
 //! nsqlookupd's TCP protocol, so that stock nsqds can register with this node.
 //!
 //! A producer is owned by the node it is connected to and ends with its connection; gossip tells
-//! the others. A node of this very cluster tells them itself, and better: while it is a member, what
-//! it registers here is answered and not written down. Else it would be listed twice over, here
-//! without its drain, and for minutes after its host has died. Source: nsqlookupd/lookup_protocol_v1.go (nsq 3103474b); tcp-protocol.md section 16.
+//! the others. A node of this very cluster tells them itself, and better: while it is a member,
+//! what it registers here is answered and not written down. Else it would be listed twice over,
+//! here without its drain, and for minutes after its host has died.
+//!
+//! Source: nsqlookupd/lookup_protocol_v1.go (nsq 3103474b); tcp-protocol.md section 16.
 
 use std::io;
 use std::sync::Arc;

@@ -172,7 +172,7 @@ impl Lookupds {
         }
         let turn = tokio::time::timeout(self.question_timeout, self.questions.acquire()).await;
         if turn.is_err() {
-            warn!(%topic, "too many new topics at once; nsqlookupds are not asked for its channels");
+            warn!(%topic, "too many new topics at once; nsqlookupds are not asked for channels");
             return BTreeSet::new();
         }
         let mut asking = JoinSet::new();

@@ -19,9 +19,16 @@ impl Cluster {
     /// A cluster of `count` nodes, each of which already lists all of them in `/nodes`.
     #[track_caller]
     pub(crate) fn of(count: usize) -> Self {
+        Self::with(count, &[])
+    }
+
+    /// The same, with these flags for each.
+    #[track_caller]
+    pub(crate) fn with(count: usize, flags: &[&str]) -> Self {
         let mut cluster = Self { nodes: Vec::new() };
         for index in 0..count {
-            let mut node = Nsqd::prepare(&[&format!("-node-id={index}")]);
+            let id = format!("-node-id={index}");
+            let mut node = Nsqd::prepare(&[&[id.as_str()], flags].concat());
             if index > 0 {
                 node.set_seeds(vec![cluster.nodes[0].gossip()]);
             }

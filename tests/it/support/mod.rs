@@ -6,12 +6,16 @@
 mod client;
 mod cluster;
 mod http;
+mod lookupd;
 mod node;
 mod ports;
+mod stock;
 mod wait;
 
 pub(crate) use client::{Frame, RawClient, message_body_of, mpub_body};
 pub(crate) use cluster::Cluster;
 pub(crate) use http::{Response, get, post, request};
+pub(crate) use lookupd::{FakeLookupd, Manner};
 pub(crate) use node::{Nsqd, Outcome, is_reference, run_to_exit, server_command};
-pub(crate) use wait::{eventually, for_a_while};
+pub(crate) use stock::{Stock, stock_program};
+pub(crate) use wait::{eventually, eventually_ok, for_a_while};

@@ -1,5 +1,6 @@
 //! One server process: started, watched, killed, started again.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,22 +25,27 @@ pub(crate) fn is_reference() -> bool {
     std::env::var_os("GRAPEVINE_TEST_SERVER").is_some()
 }
 
-/// The command that starts a server; it dies with the thread that starts it where the system
-/// has `setpriv` (an interrupted test run leaves nothing behind).
+/// The command that starts a server; see [`command_of`].
 pub(crate) fn server_command() -> Command {
     let words: Vec<String> = match std::env::var("GRAPEVINE_TEST_SERVER") {
         Ok(words) => words.split_whitespace().map(str::to_owned).collect(),
         Err(_) => vec![env!("CARGO_BIN_EXE_grapevine").to_owned(), "nsqd".to_owned()],
     };
+    let mut command = command_of(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// A command that dies with the thread that starts it where the system has `setpriv`: an
+/// interrupted test run leaves nothing behind.
+pub(crate) fn command_of(program: impl AsRef<OsStr>) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     let mut command = if setpriv.exists() {
         let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL", "--"]).args(&words);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command
     } else {
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        command
+        Command::new(program)
     };
     command.stdin(Stdio::null());
     command
@@ -187,6 +193,24 @@ impl Nsqd {
             child.kill().expect("killed");
             child.wait().expect("reaped");
         }
+    }
+
+    /// SIGSTOP: the process is there and does nothing, as on a host that hangs.
+    #[track_caller]
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Ends a [`freeze`](Self::freeze).
+    #[track_caller]
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it is running");
+        kill_process(Pid::from_child(child), signal).expect("the signal is sent");
     }
 
     /// SIGTERM, and waits for the end; panics if the node hangs.
