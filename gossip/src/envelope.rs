@@ -6,9 +6,9 @@
 //! Integers are big-endian. Key id 0 means that the body is not encrypted; the header is laid
 //! out so that `(sender, epoch, counter)` can serve as a nonce that never repeats. `cluster` is a
 //! hash of the cluster's name: a guard against mistakes, not against enemies. `check` is the
-//! CRC-32C of all that follows it, begun with the two bytes before it: UDP's own 16 bits let some damage through, and one bit that was
-//! flipped in a section would be passed on as the owner's word (Amazon S3 was down for eight hours
-//! on 20 July 2008 because of that).
+//! CRC-32C of all that follows it, begun with the two bytes before it: UDP's own 16 bits let some
+//! damage through, and one bit that was flipped in a section would be passed on as the owner's word
+//! (Amazon S3 was down for eight hours on 20 July 2008 because of that).
 
 use std::hash::Hasher;
 
