@@ -5,6 +5,7 @@
 //! missing field is its default, as it is to Go.
 
 mod lookup;
+mod metadata;
 mod stats;
 mod stats_text;
 
@@ -12,6 +13,7 @@ pub use lookup::{
     ChannelsDocument, DebugProducer, LookupDocument, NEVER_TOMBSTONED, NodeProducer, NodesDocument,
     Producer, TopicsDocument, VersionDocument,
 };
+pub use metadata::{ChannelMetadata, MetadataDocument, TopicMetadata};
 pub use stats::{
     ChannelStats, ClientStats, E2eLatency, InfoDocument, MemoryStats, Percentile, PubCount,
     StatsDocument, TopicStats,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 /// `document` as Go writes it: compact, with `&`, `<`, `>`, U+2028 and U+2029 escaped in strings.
@@ -57,11 +57,21 @@ pub(crate) trait GoStruct: Default {
 /// Keys match in any case, unknown ones are skipped, of duplicates the last wins, `null` (for a
 /// field or for everything) changes nothing, and bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn from_go_json<T: GoStruct>(json: &[u8]) -> Option<T> {
+    try_from_go_json(json).ok()
+}
+
+/// As [`from_go_json`], with what is wrong and where.
+pub(crate) fn try_from_go_json<T: GoStruct>(json: &[u8]) -> serde_json::Result<T> {
     let text = String::from_utf8_lossy(json);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let document = deserializer.deserialize_any(StructVisitor(PhantomData)).ok()?;
-    deserializer.end().ok()?;
-    Some(document)
+    let document = go_struct(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(document)
+}
+
+/// Reads a Go struct that is part of another: what its `Deserialize` does.
+pub(crate) fn go_struct<'de, D: Deserializer<'de>, T: GoStruct>(input: D) -> Result<T, D::Error> {
+    input.deserialize_any(StructVisitor(PhantomData))
 }
 
 /// Fills `field` with the next value of `map`, unless that is `null`.

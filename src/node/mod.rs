@@ -28,6 +28,7 @@ pub use cluster::ClusterLink;
 pub use health::Health;
 pub use listener::Listener;
 pub use lookupd::Lookupds;
+pub(crate) use registry::IDS_FILE;
 pub use registry::{Registry, RegistryOptions};
 pub use start::{Node, StartError, run};
 pub use timekeeper::Timekeeper;

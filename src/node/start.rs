@@ -22,6 +22,7 @@ use super::registry::{IDS_FILE, Registry, RegistryOptions};
 use super::session::SessionOptions;
 use super::{drain, http, lookup_tcp, statsd, storekeeper, upgrade};
 use crate::config::{Address, Options, TlsRequired};
+use crate::import::{self, ImportError, ImportLimits};
 
 /// How long clients' tasks get to hand back what they hold when the node stops.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -42,6 +43,9 @@ pub enum StartError {
     /// Something of the data path cannot be read or written.
     #[error("failed to load data-path: {0}")]
     Load(#[source] std::io::Error),
+    /// What an nsqd has left in the data path cannot be taken over.
+    #[error("failed to import the data path of nsqd: {0}")]
+    Import(#[from] ImportError),
     /// A listener cannot be opened; the error names the address.
     #[error("{flag}: {error}")]
     Listen {
@@ -136,10 +140,10 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     let link = ClusterLink::new(gossip.clone()).with_lookupds(Arc::clone(&lookupds));
     let registry = Registry::new(data_path, registry_options(&options), clock, ids, link);
     registry.resume_drain().map_err(StartError::Load)?;
-    let loading = Arc::clone(&registry);
-    let loaded = tokio::task::spawn_blocking(move || loading.load()).await;
-    let highest_id = loaded.map_err(|error| StartError::Load(std::io::Error::other(error)))?;
-    registry.ids.raise(highest_id.map_err(StartError::Load)?);
+    let (loading, limits) = (Arc::clone(&registry), import_limits(&options));
+    let loaded = tokio::task::spawn_blocking(move || load(&loading, &limits)).await;
+    let highest_id = loaded.map_err(|error| StartError::Load(std::io::Error::other(error)))??;
+    registry.ids.raise(highest_id);
     if let Err(error) = registry.save_ids() {
         // As on a full disk, which only consumers can empty. Ids follow the clock all the same.
         registry.health().write_failed(&error);
@@ -171,6 +175,12 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     shut_down(&registry, &gossip, &mut serving, keeping).await;
     info!("stopped");
     Ok(())
+}
+
+/// Takes over what an nsqd has left, then loads all topics; returns the highest message id.
+fn load(registry: &Arc<Registry>, limits: &ImportLimits) -> Result<u64, StartError> {
+    import::take_over(registry.data_path(), &registry.ids, limits)?;
+    registry.load().map_err(StartError::Load)
 }
 
 fn serve(
@@ -352,6 +362,14 @@ fn registry_options(options: &Options) -> RegistryOptions {
         segment_bytes_max: options.max_bytes_per_file,
         sync_every: options.sync_every,
         init_grace: options.init_grace,
+    }
+}
+
+fn import_limits(options: &Options) -> ImportLimits {
+    ImportLimits {
+        message_bytes_max: options.max_msg_size,
+        segment_bytes_max: options.max_bytes_per_file,
+        wall_ns: super::clock::wall_ns(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages on their way into a log.
 
-use crate::record::{HEADER_BYTES, Header, encode, seal, u32_at};
+use crate::record::{HEADER_BYTES, Header, encode, seal, set_origin, u32_at};
 
 /// Messages encoded as records before the topic's lock is taken.
 ///
@@ -13,6 +13,8 @@ pub struct Batch {
     body_crcs: Vec<u32>,
     body_bytes: u64,
     has_deferred: bool,
+    /// Whether the messages have come with ids and timestamps of their own.
+    is_stored: bool,
 }
 
 impl Batch {
@@ -37,6 +39,20 @@ impl Batch {
         self.body_crcs.push(u32_at(&self.buffer, at + 4));
         self.body_bytes += body.len() as u64;
         self.has_deferred |= deliver_at != 0;
+    }
+
+    /// Adds one message that keeps the id and the timestamp (wall ns) it has had elsewhere;
+    /// [`Log::append`](crate::Log::append) then leaves those alone, in all messages of the batch.
+    ///
+    /// # Panics
+    ///
+    /// As [`push`](Self::push).
+    pub fn push_stored(&mut self, body: &[u8], id: u64, timestamp: i64) {
+        debug_assert!(self.is_stored || self.is_empty(), "a batch is of one kind or the other");
+        let at = self.buffer.len();
+        self.push(body, 0);
+        set_origin(&mut self.buffer[at..], id, timestamp);
+        self.is_stored = true;
     }
 
     /// Number of messages.
@@ -103,14 +119,19 @@ impl Batch {
         self.body_crcs.clear();
         self.body_bytes = 0;
         self.has_deferred = false;
+        self.is_stored = false;
     }
 
     /// Completes every record: indexes count from `first_index`, ids from `first_id` by `id_step`.
+    /// Stored messages keep their ids and timestamps.
     pub(crate) fn seal(&mut self, first_index: u32, first_id: u64, id_step: u64, timestamp: i64) {
         let (mut rest, mut index, mut id) = (self.buffer.as_mut_slice(), first_index, first_id);
         for &body_crc in &self.body_crcs {
             let Some((header, after)) = rest.split_first_chunk_mut::<HEADER_BYTES>() else { break };
-            seal(header, body_crc, index, timestamp, id);
+            match self.is_stored.then(|| Header::decode(header)).flatten() {
+                Some(stored) => seal(header, body_crc, index, stored.timestamp, stored.id),
+                None => seal(header, body_crc, index, timestamp, id),
+            }
             let len = u32_at(header, 0) as usize;
             rest = &mut after[len..];
             index = index.wrapping_add(1);

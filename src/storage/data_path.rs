@@ -6,6 +6,8 @@
 //!                             <channel>.channel           ChannelCheckpoint; exists = the channel
 //! does
 //!                             <channel>.side/             the channel's side log
+//! <data>/importing/                                       topics being put together, see
+//! `staging`
 //! <data>/<name>                                           files of the node itself
 //! ```
 //! Topic and channel names may be `.` or `..`, hence the suffixes.
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, flock};
 use tracing::warn;
 
+use crate::disk::Disk as _;
 use crate::files::{
     DirDisk, TEMPORARY_SUFFIX, create_dir, read_file, remove_file, replace_file, sync_dir,
 };
@@ -103,7 +106,7 @@ impl DataPath {
 
     /// Where a topic's files are, whether or not it exists. `topic` must be a valid topic name.
     pub fn topic_dir(&self, topic: &str) -> TopicDir {
-        TopicDir { dir: self.dir.join(TOPICS_DIR).join(format!("{topic}{TOPIC_SUFFIX}")).into() }
+        TopicDir::within(&self.dir, topic)
     }
 
     /// A file of the node itself; `None` if there is none.
@@ -124,6 +127,24 @@ pub struct TopicDir {
 }
 
 impl TopicDir {
+    /// The directory of `topic`, which must be a valid name, in `data_dir` or a directory that is
+    /// laid out like it.
+    pub(crate) fn within(data_dir: &Path, topic: &str) -> Self {
+        Self { dir: data_dir.join(TOPICS_DIR).join(format!("{topic}{TOPIC_SUFFIX}")).into() }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether there is nothing in it to lose: no message, no channel. True if it is not there.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        let names = self.disk().list()?;
+        let is_nothing = |name: &String| name == STATE_FILE || name.ends_with(TEMPORARY_SUFFIX);
+        Ok(names.iter().all(is_nothing))
+    }
+
     /// Creates the directory; one that is there already is fine. `durable`: synced before
     /// returning.
     pub fn create(&self, durable: bool) -> io::Result<()> {
@@ -185,7 +206,7 @@ impl TopicDir {
     }
 }
 
-fn remove_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -229,7 +250,7 @@ fn is_valid_name(name: &str) -> bool {
 
 /// NSQ's bound on names, suffix included (internal/protocol/names.go:14).
 const NAME_BYTES_MAX: usize = 64;
-const TOPICS_DIR: &str = "topics";
+pub(crate) const TOPICS_DIR: &str = "topics";
 const TOPIC_SUFFIX: &str = ".topic";
 const CHANNEL_SUFFIX: &str = ".channel";
 const SIDE_SUFFIX: &str = ".side";

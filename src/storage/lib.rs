@@ -19,6 +19,7 @@
 //! | `checkpoint` | [`ChannelCheckpoint`], [`TopicState`] |
 //! | `disk`, `files`, `memory_disk` | [`Disk`], and its real and imaginary implementations |
 //! | `data_path` | [`DataPath`]: the lock, and which file of the data path is what |
+//! | `staging` | [`Staging`]: topics put together aside, which then appear together |
 
 mod batch;
 mod blocks;
@@ -36,6 +37,7 @@ mod resync;
 mod run;
 mod segment;
 mod segment_files;
+mod staging;
 mod tail;
 
 pub use batch::{Batch, DeferredMessage};
@@ -50,3 +52,4 @@ pub use options::{LogOptions, Mode};
 pub use record::{Cursor, Record};
 pub use recovery::{Damage, Recovery};
 pub use segment::SegmentInfo;
+pub use staging::Staging;

@@ -88,6 +88,12 @@ pub(crate) fn encode(buffer: &mut Vec<u8>, body: &[u8], deliver_at: i64) {
     buffer.extend_from_slice(body);
 }
 
+/// Notes the id and the timestamp of an encoded record before it is sealed.
+pub(crate) fn set_origin(record: &mut [u8], id: u64, timestamp: i64) {
+    record[16..24].copy_from_slice(&timestamp.to_le_bytes());
+    record[24..32].copy_from_slice(&id.to_le_bytes());
+}
+
 /// Completes the header of an encoded record in place.
 pub(crate) fn seal(
     header: &mut [u8; HEADER_BYTES],

@@ -7,6 +7,7 @@ mod differences;
 mod drain;
 mod flags;
 mod http;
+mod import;
 mod interop;
 mod lookupd;
 mod nsqadmin;

@@ -8,6 +8,7 @@ mod cluster;
 mod http;
 mod lookupd;
 mod node;
+pub(crate) mod nsqd_files;
 mod ports;
 mod stock;
 mod wait;
