@@ -82,8 +82,11 @@ fn add_metadata(plan: &mut Plan, document: MetadataDocument) {
                     planned.is_paused |= channel.paused;
                 }
                 Ok(_) | Err(_) => {
-                    let channel = channel.name;
-                    warn!(topic = %name, channel, "ephemeral or invalid channel of nsqd.dat skipped");
+                    warn!(
+                        topic = %name,
+                        channel = channel.name,
+                        "ephemeral or invalid channel of nsqd.dat skipped"
+                    );
                 }
             }
         }
