@@ -91,6 +91,15 @@ pub(crate) fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> 
     map.next_value::<IgnoredAny>().map(drop)
 }
 
+/// A Go struct within another, as an element of a list.
+pub(crate) struct Nested<T>(pub(crate) T);
+
+impl<'de, T: GoStruct> Deserialize<'de> for Nested<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StructVisitor(PhantomData)).map(Self)
+    }
+}
+
 struct StructVisitor<T>(PhantomData<T>);
 
 impl<'de, T: GoStruct> Visitor<'de> for StructVisitor<T> {

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock, no randomness. Facts are those of NSQ 1.3.0.
 
+mod auth;
 mod command;
 mod decoder;
 pub mod documents;
@@ -17,6 +18,7 @@ mod mpub;
 mod name;
 pub mod request;
 
+pub use auth::{AuthAnswer, AuthGrant, Authorization, auth_response};
 pub use command::{ClientState, Command, Gate, Limits};
 pub use decoder::{Decoded, Decoder, LINE_BYTES_MAX};
 pub use duration::{DurationError, go_duration, parse_go_duration};
