@@ -179,6 +179,7 @@ impl Options {
             "http_address" => address(&self.http_address),
             "https_address" => address(&self.https_address),
             "broadcast_address" => self.broadcast_address.clone(),
+            "auth_file" => self.auth_file.clone(),
             "auth_http_request_method" => self.auth_http_request_method.clone(),
             "topology_region" => self.topology_region.clone(),
             "topology_zone" => self.topology_zone.clone(),

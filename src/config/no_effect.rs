@@ -49,6 +49,10 @@ impl Options {
                 "-sync-every and -sync-timeout have no effect with -durability=fsync",
             ),
             (
+                given(&["auth-http-request-method"]) && self.auth_http_addresses.is_empty(),
+                "-auth-http-request-method has no effect without -auth-http-address",
+            ),
+            (
                 given(&STATSD) && self.statsd_address.is_empty(),
                 "-statsd-... have no effect without -statsd-address",
             ),

@@ -234,6 +234,10 @@ pub struct Options {
     /// nodes with another cluster name are ignored
     #[arg(long, value_name = "string", default_value = "default")]
     pub cluster_name: String,
+    /// path to a TOML file of clients and their permissions, read again when it changes; may be
+    /// combined with auth servers, which are asked for clients it does not have
+    #[arg(long, value_name = "string", default_value = "")]
+    pub auth_file: String,
     /// addr:port of a drop-in nsqlookupd HTTP API; empty turns it off
     #[arg(long, value_name = "string", default_value = "0.0.0.0:4161", value_parser = address)]
     pub lookup_http_address: Address,

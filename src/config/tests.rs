@@ -11,7 +11,8 @@ use super::*;
 const NSQD_FLAGS: &str = include_str!("nsqd_flags.txt");
 
 /// Ours.
-const OUR_FLAGS: [&str; 10] = [
+const OUR_FLAGS: [&str; 11] = [
+    "auth-file",
     "cluster-name",
     "durability",
     "gossip-address",
@@ -176,11 +177,6 @@ fn what_a_node_cannot_start_with_is_one_line_that_names_the_flag() {
     }
 }
 
-#[test]
-fn what_is_not_built_yet_is_refused_where_ignoring_it_would_deceive() {
-    assert!(fatal("-auth-http-address=127.0.0.1:4180").contains("not built yet"));
-}
-
 /// What the log says at the start about flags that mean nothing.
 #[track_caller]
 fn warning(options: &Options) -> &'static str {
@@ -200,6 +196,7 @@ fn a_flag_that_means_nothing_is_one_warning_that_names_it() {
         ("-https-address=127.0.0.1:4152", "-https-address"),
         ("-max-deflate-level=3 -deflate=false", "-max-deflate-level"),
         ("-sync-every=1 -durability=fsync", "-sync-every"),
+        ("-auth-http-request-method=post", "-auth-http-request-method"),
         ("-statsd-interval=1m -statsd-mem-stats=false", "-statsd-"),
         ("-e2e-processing-latency-window-time=1m", "-e2e-processing-latency-window-time"),
         ("-topology-zone=z", "-topology-zone"),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::upgrade::Layers;
+use crate::auth::Permissions;
 
 /// What wakes a connection's task from outside.
 #[derive(Debug, Default)]
@@ -57,6 +58,7 @@ pub struct Client {
     layers: Mutex<Layers>,
     subscription: Mutex<Option<(TopicName, ChannelName)>>,
     published: Mutex<BTreeMap<TopicName, u64>>,
+    permissions: Mutex<Option<Arc<Permissions>>>,
 }
 
 impl Client {
@@ -76,6 +78,7 @@ impl Client {
             layers: Mutex::default(),
             subscription: Mutex::new(None),
             published: Mutex::new(BTreeMap::new()),
+            permissions: Mutex::new(None),
         }
     }
 
@@ -113,6 +116,15 @@ impl Client {
 
     pub(crate) fn set_subscription(&self, topic: TopicName, channel: ChannelName) {
         *self.subscription.lock() = Some((topic, channel));
+    }
+
+    /// What AUTH granted; `None` before it.
+    pub(crate) fn permissions(&self) -> Option<Arc<Permissions>> {
+        self.permissions.lock().clone()
+    }
+
+    pub(crate) fn set_permissions(&self, permissions: &Arc<Permissions>) {
+        *self.permissions.lock() = Some(Arc::clone(permissions));
     }
 
     /// Messages published per topic.

@@ -274,7 +274,8 @@ impl Connection {
     }
 }
 
-async fn closed(client: &super::client::Client) {
+/// Returns when the connection must end.
+pub(super) async fn closed(client: &super::client::Client) {
     while !client.wake.is_closed() {
         client.wake.wait().await;
     }

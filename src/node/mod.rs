@@ -1,5 +1,6 @@
 //! The node: sockets, clocks and tasks around the cores, their start and their ordered end.
 
+mod auth;
 mod client;
 mod clock;
 mod cluster;

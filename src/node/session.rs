@@ -12,14 +12,17 @@ use grapevine_protocol::{
 use grapevine_storage::{Batch, Cursor};
 use tracing::debug;
 
+use super::auth::Authenticator;
 use super::client::Client;
 use super::registry::Registry;
 use super::topic::Topic;
 use super::upgrade::{Layers, Upgrades};
 
+mod auth;
 mod delivery;
 mod publish;
 
+use auth::SessionAuth;
 use delivery::{Answer, Subscription};
 use publish::PendingPublish;
 
@@ -45,6 +48,8 @@ pub(crate) struct SessionOptions {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether only IDENTIFY is allowed before TLS.
     pub(crate) is_tls_required: bool,
+    /// Lets clients in; `None`: everybody may do everything.
+    pub(crate) auth: Option<Arc<Authenticator>>,
 }
 
 /// How far a run through the input came.
@@ -78,6 +83,7 @@ pub(crate) struct Session {
     bytes_wanted: usize,
     is_input_ended: bool,
     upgrades: Option<Upgrades>,
+    auth: Option<Box<SessionAuth>>,
     subscription: Option<Subscription>,
     answers: Vec<Answer>,
     batch: Batch,
@@ -101,6 +107,7 @@ impl Session {
         client: Arc<Client>,
     ) -> Self {
         let settings = (*client.settings()).clone();
+        let auth = options.auth.as_ref().map(|auth| Box::new(SessionAuth::new(Arc::clone(auth))));
         let gate = Gate { tls_missing: options.is_tls_required, ..Gate::default() };
         Self {
             registry,
@@ -112,6 +119,7 @@ impl Session {
             bytes_wanted: 0,
             is_input_ended: false,
             upgrades: None,
+            auth,
             subscription: None,
             answers: Vec::new(),
             batch: Batch::new(),
@@ -201,6 +209,7 @@ impl Session {
 
     /// Carries out the complete commands of `input` and removes them from it.
     pub(crate) async fn commands(&mut self, input: &mut BytesMut) -> Done {
+        self.begin_auth_turn();
         let mut consumed = 0;
         let mut commands = 0;
         let progress = loop {
@@ -329,7 +338,8 @@ impl Session {
                 Ok(())
             }
             Command::Identify(body) => self.identify(body),
-            Command::Auth(_) => Err(ClientError::auth_disabled()),
+            // Boxed: rare, and large next to the rest of the task.
+            Command::Auth(secret) => Box::pin(self.authenticate(secret)).await,
             Command::Pub { .. }
             | Command::Fin(_)
             | Command::Req(..)

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::auth::Authenticator;
 use super::client::Client;
 use super::clock::Clock;
 use super::cluster::ClusterLink;
@@ -57,6 +58,9 @@ pub enum StartError {
     /// TLS cannot be offered as asked for; the text names the flag.
     #[error("{0}")]
     Tls(String),
+    /// Nobody could be let in; the text names the flag.
+    #[error("{0}")]
+    Auth(String),
     /// Gossip cannot start.
     #[error("gossip-address: {0}")]
     Gossip(String),
@@ -126,6 +130,7 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
     let stopping = Stopping::listen().map_err(StartError::Load)?;
     let data_path = DataPath::open(&options.data_path)?;
     let tls = upgrade::server_config(&options).map_err(StartError::Tls)?;
+    let auth = Authenticator::open(&options).map_err(StartError::Auth)?;
     let listeners = Listeners::open(&options, tls.is_some()).await?;
     let clock = Clock::start();
     let hostname = gethostname::gethostname().to_string_lossy().into_owned();
@@ -161,11 +166,11 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         lookup_http_port: listeners.lookup_http.as_ref().and_then(Listener::port),
         options: Arc::clone(&options),
     });
-    let mut serving = serve(&node, listeners, tls, &stopped);
+    let mut serving = serve(&node, listeners, tls, auth.clone(), &stopped);
     // Only now: whoever finds this node there can connect to it.
     let hostname = node.hostname.clone();
     serving.spawn(lookupds.run(Arc::clone(&options), hostname, stopped));
-    let keeping = keep(&registry, options.sync_timeout);
+    let keeping = keep(&registry, auth, options.sync_timeout);
     let reason = tokio::select! {
         signal = stopping.wait() => signal,
         () = drain::emptied(Arc::clone(&registry)) => "drained",
@@ -187,13 +192,14 @@ fn serve(
     node: &Arc<Node>,
     listeners: Listeners,
     tls: Option<Arc<ServerConfig>>,
+    auth: Option<Arc<Authenticator>>,
     stopped: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let options = &node.options;
     let mut tasks = JoinSet::new();
     if let Some(listener) = listeners.tcp {
         info!(address = listener.address(), "TCP: listening");
-        let session = session_options(options, tls.clone());
+        let session = session_options(options, tls.clone(), auth);
         let registry = Arc::clone(&node.registry);
         tasks.spawn(listener::serve(listener, registry, session, stopped.clone()));
     }
@@ -220,8 +226,15 @@ fn serve(
     tasks
 }
 
-fn keep(registry: &Arc<Registry>, sync_timeout: Duration) -> JoinSet<()> {
+fn keep(
+    registry: &Arc<Registry>,
+    auth: Option<Arc<Authenticator>>,
+    sync_timeout: Duration,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    if let Some(auth) = auth {
+        tasks.spawn(auth.watch());
+    }
     tasks.spawn(Arc::clone(&registry.timekeeper).run(registry.clock()));
     tasks.spawn(storekeeper::run(Arc::clone(registry)));
     if !registry.is_fsync {
@@ -373,7 +386,11 @@ fn import_limits(options: &Options) -> ImportLimits {
     }
 }
 
-fn session_options(options: &Options, tls: Option<Arc<ServerConfig>>) -> Arc<SessionOptions> {
+fn session_options(
+    options: &Options,
+    tls: Option<Arc<ServerConfig>>,
+    auth: Option<Arc<Authenticator>>,
+) -> Arc<SessionOptions> {
     let is_topology_aware = options.enable_experiment.iter().any(|name| name == TOPOLOGY_AWARE);
     let place = (options.topology_zone.clone(), options.topology_region.clone());
     let limits = Limits {
@@ -395,11 +412,11 @@ fn session_options(options: &Options, tls: Option<Arc<ServerConfig>>) -> Arc<Ses
         tls_v1: tls.is_some(),
         deflate: options.deflate,
         snappy: options.snappy,
-        auth_required: false,
+        auth_required: auth.is_some(),
         topology_region: options.topology_region.clone(),
         topology_zone: options.topology_zone.clone(),
     };
     let place = is_topology_aware.then_some(place);
     let is_tls_required = options.tls_required != TlsRequired::No;
-    Arc::new(SessionOptions { limits, server, place, tls, is_tls_required })
+    Arc::new(SessionOptions { limits, server, place, tls, is_tls_required, auth })
 }

@@ -1,5 +1,6 @@
 //! The node from outside: wire, HTTP, flags, restarts, cluster and foreign clients.
 
+mod auth;
 mod cluster;
 mod delivery;
 mod demo;

@@ -2,89 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::{Nsqd, eventually, is_reference, run_to_exit};
+use crate::support::{AuthServer, Certificates, Nsqd, eventually, is_reference, refusal};
 
 /// How long an expected answer may take on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-
-/// An authority, a certificate of it for 127.0.0.1, and one for a client, in files.
-struct Certificates {
-    dir: TempDir,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let dir = TempDir::new().expect("temporary folder");
-        let mut params = CertificateParams::new([]).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-            .expect("an authority");
-        std::fs::write(dir.path().join("ca.pem"), authority.pem()).expect("a file");
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("parameters");
-            let certificate = params.signed_by(&key, &authority).expect("a certificate");
-            std::fs::write(dir.path().join(format!("{name}.pem")), certificate.pem())
-                .expect("a file");
-            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem())
-                .expect("a file");
-        }
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn flag(&self, flag: &str, name: &str) -> String {
-        format!("-{flag}={}", self.path(name).display())
-    }
-
-    /// A node with the server's certificate and these flags.
-    fn node(&self, flags: &[&str]) -> Nsqd {
-        let (cert, key) = (self.flag("tls-cert", "server.pem"), self.flag("tls-key", "server.key"));
-        Nsqd::start(&[&[cert.as_str(), &key, "-https-address=127.0.0.1:0"], flags].concat())
-    }
-
-    /// TLS over `wire` as a client that trusts the authority, with its own certificate if wanted.
-    fn client(
-        &self,
-        wire: TcpStream,
-        version: &'static SupportedProtocolVersion,
-        has_certificate: bool,
-    ) -> StreamOwned<ClientConnection, TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(self.path("ca.pem")).expect("a PEM file"))
-            .expect("a root");
-        let builder = ClientConfig::builder_with_protocol_versions(&[version]);
-        let builder = builder.with_root_certificates(roots);
-        let config = if has_certificate {
-            let chain =
-                vec![CertificateDer::from_pem_file(self.path("client.pem")).expect("a PEM file")];
-            let key = PrivateKeyDer::from_pem_file(self.path("client.key")).expect("a PEM file");
-            builder.with_client_auth_cert(chain, key).expect("a client certificate")
-        } else {
-            builder.with_no_client_auth()
-        };
-        let name = ServerName::try_from("127.0.0.1").expect("a name");
-        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a TLS client"), wire)
-    }
-}
 
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
@@ -334,6 +261,26 @@ fn a_client_without_the_certificate_it_must_show_is_refused() {
 }
 
 #[test]
+fn the_common_name_of_a_client_s_certificate_reaches_the_auth_server() {
+    let server = AuthServer::start(|_| (200, AuthServer::everything(3_600)));
+    let certificates = Certificates::new();
+    let address = format!("-auth-http-address={}", server.address());
+    let node = certificates.node(&[
+        "-tls-client-auth-policy=require",
+        "-tls-required=tcp-https",
+        &address,
+    ]);
+    let stream = negotiate(&node, &["tls_v1"]);
+    let mut client = Layered::plain(certificates.client(stream, &TLS13, true));
+    client.expect_ok();
+    client.command("AUTH", Some(b"a b"));
+    let (kind, answer) = client.frame();
+    assert_eq!(kind, 0, "{}", String::from_utf8_lossy(&answer));
+    let query = "common_name=client.example&remote_ip=127.0.0.1&secret=a+b&tls=true";
+    assert_eq!(server.paths(), [format!("/auth?{query}")]);
+}
+
+#[test]
 fn a_handshake_that_never_comes_ends_after_five_seconds() {
     let certificates = Certificates::new();
     let node = certificates.node(&[]);
@@ -357,14 +304,6 @@ fn tls_1_2_is_the_oldest_version_whatever_the_flag_allows() {
     assert_eq!(log.matches("1.2 is the oldest version spoken").count(), 1, "{log}");
     let log = certificates.node(&["-tls-min-version=tls1.3"]).log();
     assert!(!log.contains("oldest version"), "{log}");
-}
-
-/// The last line of a node that must not start.
-#[track_caller]
-fn refusal(flags: &[&str]) -> String {
-    let outcome = run_to_exit(Nsqd::prepare(flags).command());
-    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-    outcome.stderr.lines().last().unwrap_or_default().to_owned()
 }
 
 #[test]

@@ -162,6 +162,10 @@ impl Clients {
     fn client(&self, client: &Client, pub_counts: Vec<PubCount>) -> ClientStats {
         let (settings, layers) = (client.settings(), client.layers());
         let tls = layers.tls.unwrap_or_default();
+        let granted = client.permissions().filter(|granted| !granted.is_empty());
+        let (identity, identity_url) = granted
+            .as_ref()
+            .map_or(("", ""), |granted| (granted.identity.as_str(), granted.identity_url.as_str()));
         let figures = self.figures.get(&client.id).copied().unwrap_or_default();
         ClientStats {
             client_id: settings.client_id.clone(),
@@ -182,6 +186,9 @@ impl Clients {
             topology_zone: settings.topology_zone.clone(),
             topology_region: settings.topology_region.clone(),
             pub_counts,
+            authed: granted.is_some(),
+            auth_identity: identity.to_owned(),
+            auth_identity_url: identity_url.to_owned(),
             tls: !tls.version.is_empty(),
             // Go has reported this as true for every TLS connection for years.
             tls_negotiated_protocol_is_mutual: !tls.version.is_empty(),

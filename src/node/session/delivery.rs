@@ -42,6 +42,9 @@ impl Session {
         topic: &str,
         channel: &str,
     ) -> Result<(), ClientError> {
+        if self.auth.is_some() {
+            Box::pin(self.permit(Verb::Sub, topic, channel)).await?;
+        }
         let topic = TopicName::new(topic).map_err(ClientError::sub_failed)?;
         let channel = ChannelName::new(channel).map_err(ClientError::sub_failed)?;
         let mut result = Err(SubscribeError::Exiting);

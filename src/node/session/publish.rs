@@ -34,6 +34,9 @@ impl Session {
         if !self.answers.is_empty() {
             self.apply_answers();
         }
+        if !self.is_permitted(verb, topic) {
+            Box::pin(self.permit(verb, topic, "")).await?;
+        }
         self.aim(verb, topic).await?;
         self.batch.push(body, deliver_at);
         match self.batch.bytes() > BATCH_BYTES_MAX {
@@ -79,9 +82,12 @@ impl Session {
         Ok(topic)
     }
 
-    /// nsqd creates the topic of an MPUB before it reads the body.
+    /// nsqd checks permissions and creates the topic of an MPUB before it reads the body.
     pub(super) async fn mpub_started(&mut self, topic: &str) -> Result<(), ClientError> {
         self.store_batch()?;
+        if !self.is_permitted(Verb::Mpub, topic) {
+            Box::pin(self.permit(Verb::Mpub, topic, "")).await?;
+        }
         self.topic(Verb::Mpub, topic).await.map(|_| ())
     }
 

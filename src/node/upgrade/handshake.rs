@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -75,7 +76,19 @@ fn facts(stream: &TlsStream<TlsSocket>) -> TlsFacts {
     let name = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     // rustls alone writes TLS13_ where the registry of names has TLS_.
     let cipher_suite = name.unwrap_or_default().replacen("TLS13_", "TLS_", 1);
-    TlsFacts { version, cipher_suite }
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let common_name = certificate.map_or_else(String::new, common_name);
+    TlsFacts { version, cipher_suite, common_name }
+}
+
+/// The common name of a certificate's subject, of several the last, as in Go; empty if it has
+/// none that can be read.
+fn common_name(certificate: &CertificateDer<'_>) -> String {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+        return String::new();
+    };
+    let names = certificate.subject().iter_common_name();
+    names.last().and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned()
 }
 
 impl TlsSocket {

@@ -41,6 +41,8 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The IANA name, as `TLS_AES_128_GCM_SHA256`.
     pub cipher_suite: String,
+    /// Common name of the client's certificate; empty without one.
+    pub common_name: String,
 }
 
 impl Layers {
@@ -172,7 +174,7 @@ mod tests {
             let offer = layers.offer(&server).into_owned();
             (offer.tls_v1, offer.snappy, offer.deflate)
         };
-        let tls = Some(TlsFacts { version: "TLS1.3", cipher_suite: String::new() });
+        let tls = Some(TlsFacts { version: "TLS1.3", ..TlsFacts::default() });
         assert_eq!(offer(Layers::default()), (true, true, true));
         assert_eq!(offer(Layers { tls, ..Default::default() }), (false, true, true));
         assert_eq!(offer(Layers { is_snappy: true, ..Default::default() }), (false, false, false));

@@ -83,6 +83,14 @@ pub(crate) fn run_to_exit(mut command: Command) -> Outcome {
     Outcome { code: status.code(), stderr: text(&err), stdout: text(&out) }
 }
 
+/// The last line of a node that must not start.
+#[track_caller]
+pub(crate) fn refusal(flags: &[&str]) -> String {
+    let outcome = run_to_exit(Nsqd::prepare(flags).command());
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    outcome.stderr.lines().last().unwrap_or_default().to_owned()
+}
+
 fn wait_for_exit(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
     let end = Instant::now() + bound;
     loop {
