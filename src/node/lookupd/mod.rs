@@ -85,6 +85,9 @@ impl Lookupds {
                 peers.keys().filter(|&address| !wanted.contains(address)).cloned().collect();
             for address in ended {
                 info!(address, "no longer registering with nsqlookupd");
+                // Nobody asks it once its connection is seen to close; nor later, should it just
+                // have said where its HTTP is.
+                self.lost(&address);
                 if let Some(mut peer) = peers.remove(&address) {
                     peer.shutdown().await;
                 }
