@@ -94,10 +94,10 @@ fn deltas() -> Vec<Frame> {
     let mut newer = delta(0, 3, ops());
     newer.delta.epoch += 1;
     vec![
-        Frame::Delta(delta(0, 3, ops())),
-        Frame::Delta(delta(3, 7, later)),
+        Frame::Deltas(vec![delta(0, 3, ops())]),
+        Frame::Deltas(vec![delta(3, 7, later)]),
         snapshot(9, 5, true),
-        Frame::Delta(newer),
+        Frame::Deltas(vec![newer]),
     ]
 }
 
@@ -133,7 +133,7 @@ fn streams() -> Vec<Vec<u8>> {
         members(),
         Frame::Heads(vec![head]),
         Frame::End,
-        Frame::Delta(delta(0, 3, ops())),
+        Frame::Deltas(vec![delta(0, 3, ops())]),
         snapshot(9, 5, false),
         snapshot(9, 5, true),
         Frame::End,

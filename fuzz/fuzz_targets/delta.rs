@@ -15,20 +15,22 @@ fuzz_target!(|data: &[u8]| {
     catalogue.member_up(PEER, PEER_EPOCH);
     let mut head = (0, 0);
     for message in messages(data) {
-        let applied = match decode_frame::<Frame>(message) {
-            Ok(Frame::Delta(owned)) => catalogue.apply_delta(PEER, &owned.delta),
+        let (deltas, snapshot) = match decode_frame::<Frame>(message) {
+            Ok(Frame::Deltas(deltas)) => (deltas, None),
             Ok(Frame::Snapshot { epoch, ver, floor, ops, .. }) => {
-                catalogue.apply_snapshot(PEER, &Snapshot { epoch, ver, floor, ops })
+                (vec![], Some(Snapshot { epoch, ver, floor, ops }))
             }
             _ => continue,
         };
-        let section = &catalogue.replica(PEER).expect("it is up").section;
-        let after = (section.epoch, section.ver);
-        match applied {
-            Applied::Changed(_) => assert!(after > head, "{after:?} is not after {head:?}"),
-            Applied::Stale | Applied::Gap { .. } | Applied::Invalid => assert_eq!(after, head),
+        for owned in &deltas {
+            let applied = catalogue.apply_delta(PEER, &owned.delta);
+            head = after(&catalogue, head, &applied);
         }
-        head = after;
+        if let Some(snapshot) = snapshot {
+            let applied = catalogue.apply_snapshot(PEER, &snapshot);
+            head = after(&catalogue, head, &applied);
+        }
+        let section = &catalogue.replica(PEER).expect("it is up").section;
         check(section);
         for (key, _) in section.live() {
             let _ = catalogue.row(&key.topic);
@@ -36,6 +38,17 @@ fuzz_target!(|data: &[u8]| {
         let _ = catalogue.producers();
     }
 });
+
+/// The head after something was applied to one that had `head`.
+fn after(catalogue: &Catalogue, head: (u64, u64), applied: &Applied) -> (u64, u64) {
+    let section = &catalogue.replica(PEER).expect("it is up").section;
+    let after = (section.epoch, section.ver);
+    match applied {
+        Applied::Changed(_) => assert!(after > head, "{after:?} is not after {head:?}"),
+        Applied::Stale | Applied::Gap { .. } | Applied::Invalid => assert_eq!(after, head),
+    }
+    after
+}
 
 fn check(section: &Section) {
     assert!(section.floor <= section.ver);

@@ -143,7 +143,8 @@ mod tests {
             Frame::Members { members: vec![], left: vec![(OWNER, 0); count] },
             Frame::Heads(vec![head; count]),
             Frame::Asks(vec![Ask { owner: OWNER, epoch: 0, have: 0 }; count]),
-            Frame::Delta(delta(ops.clone())),
+            Frame::Deltas(vec![delta(vec![]); count]),
+            Frame::Deltas(vec![delta(ops.clone())]),
             Frame::Snapshot { owner: OWNER, epoch: 0, ver: 0, floor: 0, ops, is_last: true },
         ]
     }

@@ -57,6 +57,7 @@ names! {
     "bucket_heads_answered",
     "views_differ",
     "member_sync",
+    "call_outdated",
     "exchange_cut",
     // Members.
     "suspicion_refuted",
@@ -113,6 +114,7 @@ names! {
     "heads_not_answered",
     "rumour_not_told",
     "views_compared_early",
+    "few_save_streams",
     "exchange_ends_early",
     "wish_late",
     "deletions_forgotten_early",

@@ -72,6 +72,8 @@ pub struct Membership {
     effects: Effects,
     /// Active members by node, this one not among them.
     active: NodeMap<Identity>,
+    /// When they may have changed last.
+    changed_at: Moment,
     /// Who left, and in which epoch.
     left: BTreeMap<NodeId, u64>,
     changes: Vec<Change>,
@@ -99,6 +101,7 @@ impl Membership {
             foca: Foca::new(me, foca_config(timings), rng, SwimCodec),
             effects: Effects::default(),
             active: NodeMap::default(),
+            changed_at: Moment(0),
             left: BTreeMap::new(),
             changes: Vec::new(),
             heard: Heard::default(),
@@ -121,6 +124,11 @@ impl Membership {
     #[inline]
     pub fn active(&self) -> &NodeMap<Identity> {
         &self.active
+    }
+
+    /// When the active members may have changed last.
+    pub fn changed_at(&self) -> Moment {
+        self.changed_at
     }
 
     /// Whether this node has left; it no longer takes part.
@@ -448,6 +456,7 @@ impl Membership {
             return;
         }
         self.view_hash.set(None);
+        self.changed_at = self.effects.now;
         let mut changed = std::mem::take(&mut self.effects.changed);
         changed.sort_unstable();
         changed.dedup();

@@ -204,8 +204,8 @@ pub enum Frame {
     Heads(Vec<Head>),
     /// What the speaker wants.
     Asks(Vec<Ask>),
-    /// Writes.
-    Delta(OwnedDelta),
+    /// Writes to some sections.
+    Deltas(Vec<OwnedDelta>),
     /// Part of a snapshot; it counts when the last part is there.
     Snapshot {
         /// Whose section.
@@ -289,7 +289,7 @@ pub fn describe(bytes: &[u8]) -> &'static str {
 
 /// The same for a stream frame in the clear.
 pub fn describe_frame(bytes: &[u8]) -> &'static str {
-    let names = ["hello", "epoch-taken", "members", "heads", "asks", "delta", "snapshot", "end"];
+    let names = ["hello", "epoch-taken", "members", "heads", "asks", "deltas", "snapshot", "end"];
     let case = bytes.get(HEADER_BYTES).map(|case| usize::from(*case));
     case.and_then(|case| names.get(case)).copied().unwrap_or("junk")
 }

@@ -68,7 +68,7 @@ fn frames() -> Vec<Frame> {
         Frame::Members { members: vec![state], left: vec![(NodeId(8), 4)] },
         Frame::Heads(vec![]),
         Frame::Asks(vec![]),
-        Frame::Delta(delta()),
+        Frame::Deltas(vec![delta()]),
         Frame::Snapshot { owner, epoch: 300, ver: 3, floor: 0, ops, is_last: true },
         Frame::End,
     ]
@@ -418,7 +418,7 @@ const FRAMES: [&str; 8] = [
     "0201000a000001fb421007fb2c01020101010804",
     "0300",
     "0400",
-    "0507fb2c010003002203010000000100000000fb361000000000010a020174000001010003017400016300",
+    "050107fb2c010003002203010000000100000000fb361000000000010a020174000001010003017400016300",
     "0607fb2c01030003010000000100000000fb361000000000010a02017400000101000301740001630001",
     "07",
 ];

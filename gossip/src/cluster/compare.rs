@@ -71,18 +71,26 @@ impl Cluster {
         if view != self.membership.view_hash() {
             sometimes!("views_differ");
             self.stay_young(now);
-            goes_by_stream = self.views_differ(now, peer) && is_much;
-        } else if is_much {
-            goes_by_stream = self.views_differ(now, peer);
-        } else if buggify!("views_compared_early", self.boot.seed, now.0) {
-            self.views_differ(now, peer);
+            let begins = !self.is_carried(now) && self.views_differ(now, peer);
+            goes_by_stream = begins && is_much;
+        } else {
+            self.periodic.differs_since = None;
+            if is_much {
+                goes_by_stream = self.views_differ(now, peer);
+            } else if buggify!("views_compared_early", self.boot.seed, now.0) {
+                self.views_differ(now, peer);
+            }
         }
         if differing.is_empty() {
             self.exchanged_at = Some(now);
+            if view == self.membership.view_hash() {
+                self.was_equal(now);
+            }
             return;
         }
         self.stay_young(now);
         sometimes!("digest_mismatch");
+        goes_by_stream |= is_much && self.exchange_is_near(now);
         if goes_by_stream || buggify!("heads_not_answered", self.boot.seed, now.0) {
             return;
         }

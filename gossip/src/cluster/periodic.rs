@@ -51,6 +51,22 @@ const YOUNG_MAX: Duration = Duration::from_secs(6);
 /// 200, 1 s among 1000, so that what all of them send by stream grows no faster than the cluster.
 const YOUNG_PAUSE_PER_MEMBER: Duration = Duration::from_millis(1);
 
+/// Comparisons in a row without a difference after which a process is no longer young: some ten
+/// come in a second while all are.
+const EQUAL_MANY: u32 = 8;
+
+/// With no more members than this, exchanges by stream are not put off.
+const MEMBERS_FEW: usize = 32;
+
+/// An exchange by stream that may begin within this makes it pointless to tell many heads.
+const EXCHANGE_NEAR: Duration = Duration::from_millis(300);
+
+/// News of a member has reached everybody by rumours after this long, also among a thousand.
+const RUMOURS_TAKE: Duration = Duration::from_secs(1);
+
+/// Views that differ for longer than this are compared even while members come and go.
+const RUMOURS_TAKE_MAX: Duration = Duration::from_secs(4);
+
 /// Most members remembered for the next start.
 const PEERS_MAX: usize = 64;
 
@@ -73,10 +89,16 @@ pub(super) struct Periodic {
     has_lagged: bool,
     /// Until when this process compares more often; see [`YOUNG`] and [`YOUNG_STAY`].
     young_until: Moment,
+    /// Comparisons in a row that showed no difference.
+    equal: u32,
     /// Until when it does at most; see [`YOUNG_MAX`].
     grown_at: Moment,
-    /// When views were last compared by stream.
+    /// It has not been young all the time.
+    has_grown: bool,
+    /// When views were last compared by stream, whoever began it.
     pub(super) synced_at: Option<Moment>,
+    /// Since when digests have shown other views than this node's.
+    pub(super) differs_since: Option<Moment>,
 }
 
 impl Periodic {
@@ -94,8 +116,11 @@ impl Periodic {
             slowness: 0,
             has_lagged: false,
             young_until: now + YOUNG,
+            equal: 0,
             grown_at: now + YOUNG_MAX,
+            has_grown: false,
             synced_at: None,
+            differs_since: None,
         }
     }
 
@@ -177,6 +202,7 @@ impl Cluster {
             sometimes!("slowness_lowered");
             self.set_slowness(self.periodic.slowness.saturating_sub(1));
         }
+        self.periodic.has_grown |= !self.is_young(at);
         self.membership.tick(at);
         let before = self.catalogue.own().ver;
         self.registrar.hide_silent(&mut self.catalogue, now);
@@ -231,20 +257,74 @@ impl Cluster {
         begins
     }
 
+    /// Whether another view is no reason yet to compare everything: members came and went a moment
+    /// ago, and rumours of that are on their way. A young process has more to catch up with than
+    /// rumours carry.
+    pub(super) fn is_carried(&mut self, now: Moment) -> bool {
+        let since = *self.periodic.differs_since.get_or_insert(now);
+        let is_fresh = now.since(self.membership.changed_at()) < RUMOURS_TAKE;
+        let is_carried = is_fresh && now.since(since) < RUMOURS_TAKE_MAX && !self.is_young(now);
+        is_carried && self.saves_streams(now)
+    }
+
+    /// Whether fewer streams are worth a moment's delay. Not while a process finds its cluster,
+    /// which is quickest if it compares as often as it may, nor in a small cluster, where they cost
+    /// little.
+    fn saves_streams(&self, now: Moment) -> bool {
+        self.periodic.has_grown
+            && (self.membership.known_count() > MEMBERS_FEW
+                || buggify!("few_save_streams", self.boot.seed, now.0))
+    }
+
+    /// Everything was compared with somebody, whoever began it: the next time can wait.
+    pub(super) fn compared(&mut self, now: Moment) {
+        if self.saves_streams(now) {
+            self.periodic.synced_at = Some(now);
+        }
+    }
+
+    /// Whether a call is pointless that gets through only now: everything has been compared with
+    /// somebody in the meantime, and what that brought is being told. When a partition ends all
+    /// calls across it get through in one instant.
+    pub(super) fn is_outdated(&self, now: Moment, called: Moment) -> bool {
+        let recent = 2 * self.boot.timings.spread_period;
+        let is_recent = |at| at > called && now.since(at) < recent;
+        self.saves_streams(now) && self.periodic.synced_at.is_some_and(is_recent)
+    }
+
     /// This process has just found the cluster.
     pub(super) fn grow_young(&mut self, now: Moment) {
         let period = self.boot.timings.spread_period;
         self.periodic.young_until = now + YOUNG;
+        self.periodic.equal = 0;
         self.periodic.grown_at = now + YOUNG_MAX;
         self.periodic.next_digest = self.periodic.next_digest.min(now + period);
     }
 
     /// A comparison showed a difference: a process that is still young stays so a little longer.
     pub(super) fn stay_young(&mut self, now: Moment) {
+        self.periodic.equal = 0;
         if self.is_young(now) {
             let until = (now + YOUNG_STAY).min(self.periodic.grown_at);
             self.periodic.young_until = self.periodic.young_until.max(until);
         }
+    }
+
+    /// A comparison showed no difference: after some of them a process is no longer young.
+    pub(super) fn was_equal(&mut self, now: Moment) {
+        self.periodic.equal = self.periodic.equal.saturating_add(1);
+        if self.periodic.equal >= EQUAL_MANY && self.saves_streams(now) && self.is_young(now) {
+            self.periodic.young_until = now;
+        }
+    }
+
+    /// Whether a young process may soon compare everything by stream again, which brings whatever
+    /// much there is that differs.
+    pub(super) fn exchange_is_near(&self, now: Moment) -> bool {
+        let near = self.views_pause(now).saturating_sub(EXCHANGE_NEAR);
+        self.saves_streams(now)
+            && self.is_young(now)
+            && self.periodic.synced_at.is_none_or(|at| now.since(at) >= near)
     }
 
     pub(super) fn is_young(&self, now: Moment) -> bool {

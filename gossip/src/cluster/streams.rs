@@ -164,12 +164,18 @@ impl Cluster {
         true
     }
 
-    pub(super) fn connected(&mut self, _now: Moment, id: ConnId) {
+    pub(super) fn connected(&mut self, now: Moment, id: ConnId) {
         if self.is_stopped {
             return self.close(id);
         }
+        let called = self.streams.conns.get(&id).map(|conn| conn.started);
+        let is_outdated = called.is_some_and(|called| self.is_outdated(now, called));
         let Some(conn) = self.streams.conns.get_mut(&id) else { return };
         let purpose = match conn.role {
+            Role::Opener { purpose: Purpose::Sync, .. } if is_outdated => {
+                sometimes!("call_outdated");
+                return self.close(id);
+            }
             Role::Opener { purpose, .. } => purpose,
             Role::Probe { attempt, .. } => {
                 // Somebody listens: the member is slow or cut off, which is not for us to decide.
@@ -288,10 +294,12 @@ impl Cluster {
                 }
                 conn.asks.extend(asks);
             }
-            Frame::Delta(owned) => {
-                conn.sections += 1;
-                let passes_on = !is_join && conn.sections <= PASSED_ON_MAX;
-                self.take_delta(now, peer.node, &owned, passes_on);
+            Frame::Deltas(deltas) => {
+                let before = conn.sections;
+                conn.sections += deltas.len();
+                for (at, owned) in (before..).zip(&deltas) {
+                    self.take_delta(now, peer.node, owned, !is_join && at < PASSED_ON_MAX);
+                }
             }
             Frame::Snapshot { owner, epoch, ver, floor, ops, is_last } => {
                 let part = Snapshot { epoch, ver, floor, ops };
@@ -374,7 +382,10 @@ impl Cluster {
                 self.write(id, &Frame::End);
             }
             // Somebody joined through this node and told it everything in turn.
-            (None, ..) => self.joined(now),
+            (None, ..) => {
+                self.compared(now);
+                self.joined(now);
+            }
             (Some(_), Purpose::Pull, _) => {
                 self.close(id);
                 for ask in asks {
@@ -393,6 +404,7 @@ impl Cluster {
                 if purpose == Purpose::Sync {
                     sometimes!("member_sync");
                 }
+                self.compared(now);
                 self.joined_through(now, to);
             }
         }

@@ -8,10 +8,16 @@ use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::{Cluster, ConnId};
 use crate::message::{Frame, OwnedDelta, Purpose};
-use crate::section::{Op, SECTION_BYTES_MAX, Section, Snapshot};
+use crate::section::{Delta, Op, SECTION_BYTES_MAX, Section, Snapshot};
 
 /// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`](crate::message::FRAME_BYTES_MAX).
 const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
+
+/// The same of many small deltas: most bytes of one, and what each takes besides its writes.
+const FRAME_BATCH_BYTES_MAX: usize = FRAME_OPS_BYTES_MAX + DELTA_BYTES_MAX;
+
+/// Owner, epoch, where it begins and ends, floor: nine bytes each; and the number of writes.
+const DELTA_BYTES_MAX: usize = 5 * 9 + 5;
 
 /// Bytes of sections one exchange carries; what is left is found by the next digest.
 const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -72,6 +78,8 @@ impl Cluster {
     ) {
         let luck = [self.boot.seed, now.0, id.0];
         let mut sent = 0;
+        // Of a large cluster's sections most have changed little: many go in one frame.
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         for (owner, (epoch, have)) in wanted {
             let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
             let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
@@ -84,14 +92,22 @@ impl Cluster {
             }
             let is_whole =
                 buggify!("snapshot_instead_of_delta", luck[0], luck[1], luck[2], owner.0);
-            let frames = section_frames(owner, section, have, is_whole);
-            for (frame, bytes) in frames {
+            let (deltas, snapshot) = section_parts(section, have, is_whole);
+            for delta in deltas {
+                let bytes: usize = delta.ops.iter().map(Op::size).sum();
                 sent += bytes;
-                if matches!(frame, Frame::Snapshot { is_last: true, .. }) {
-                    self.count("snapshot_sent");
-                    sometimes!("snapshot_sent");
+                let bytes = bytes + DELTA_BYTES_MAX;
+                if batch_bytes + bytes > FRAME_BATCH_BYTES_MAX {
+                    self.write_batch(id, &mut batch);
+                    batch_bytes = 0;
                 }
-                self.write(id, &frame);
+                batch_bytes += bytes;
+                batch.push(OwnedDelta { owner, delta });
+            }
+            if let Some(snapshot) = snapshot {
+                self.write_batch(id, &mut batch);
+                batch_bytes = 0;
+                sent += self.write_snapshot(id, owner, snapshot);
             }
             let ends_early = buggify!("exchange_ends_early", luck[0], luck[1], luck[2]);
             if sent > EXCHANGE_BYTES_MAX || ends_early {
@@ -100,42 +116,53 @@ impl Cluster {
                 break;
             }
         }
+        self.write_batch(id, &mut batch);
+    }
+
+    fn write_batch(&mut self, id: ConnId, batch: &mut Vec<OwnedDelta>) {
+        if !batch.is_empty() {
+            self.write(id, &Frame::Deltas(std::mem::take(batch)));
+        }
+    }
+
+    /// Bytes of the writes in it.
+    fn write_snapshot(&mut self, id: ConnId, owner: NodeId, snapshot: Snapshot) -> usize {
+        let Snapshot { epoch, ver, floor, ops } = snapshot;
+        let mut parts: Vec<(Vec<Op>, usize)> = vec![(vec![], 0)];
+        for op in ops {
+            let size = op.size();
+            match parts.last_mut() {
+                Some((part, bytes)) if *bytes + size <= FRAME_OPS_BYTES_MAX => {
+                    *bytes += size;
+                    part.push(op);
+                }
+                Some(_) | None => parts.push((vec![op], size)),
+            }
+        }
+        self.count("snapshot_sent");
+        sometimes!("snapshot_sent");
+        let last = parts.len() - 1;
+        let mut sent = 0;
+        for (at, (ops, bytes)) in parts.into_iter().enumerate() {
+            sent += bytes;
+            let is_last = at == last;
+            self.write(id, &Frame::Snapshot { owner, epoch, ver, floor, ops, is_last });
+        }
+        sent
     }
 }
 
-/// What comes after `have`, or all of it if deltas do not suffice or `is_whole`.
-fn section_frames(
-    owner: NodeId,
-    section: &Section,
-    have: u64,
-    is_whole: bool,
-) -> Vec<(Frame, usize)> {
-    let mut frames = Vec::new();
+/// What comes after `have`: deltas, and a snapshot if they do not suffice or `is_whole`.
+fn section_parts(section: &Section, have: u64, is_whole: bool) -> (Vec<Delta>, Option<Snapshot>) {
+    let mut deltas = Vec::new();
     let mut from = have;
     while !is_whole && let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX)
     {
-        let bytes = delta.ops.iter().map(Op::size).sum();
         from = delta.to;
-        frames.push((Frame::Delta(OwnedDelta { owner, delta }), bytes));
+        deltas.push(delta);
         if from == section.ver {
-            return frames;
+            return (deltas, None);
         }
     }
-    let Snapshot { epoch, ver, floor, ops } = section.snapshot();
-    let mut parts: Vec<(Vec<Op>, usize)> = vec![(vec![], 0)];
-    for op in ops {
-        let size = op.size();
-        match parts.last_mut() {
-            Some((part, bytes)) if *bytes + size <= FRAME_OPS_BYTES_MAX => {
-                *bytes += size;
-                part.push(op);
-            }
-            Some(_) | None => parts.push((vec![op], size)),
-        }
-    }
-    let last = parts.len() - 1;
-    let parts = parts.into_iter().enumerate().map(|(at, (ops, bytes))| {
-        (Frame::Snapshot { owner, epoch, ver, floor, ops, is_last: at == last }, bytes)
-    });
-    parts.collect()
+    (deltas, Some(section.snapshot()))
 }
