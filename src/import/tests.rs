@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::nsqd_files::{QueueMessage, write_data, write_meta, write_metadata, write_queue};
 use super::take_over::Import;
+use super::topic::ATTEMPTS_MAX;
 use super::{ImportError, ImportLimits, take_over};
 use crate::node::{Clock, Wake};
 use grapevine_broker::{
@@ -306,6 +307,26 @@ fn an_id_that_comes_twice_is_two_messages_and_new_ids_are_above_all() {
     assert!(ids.reserve(1, LIMITS.wall_ns) > high + 2);
     let mark = fs::read_to_string(folder.path().join("message-ids")).unwrap();
     assert!(mark.parse::<u64>().unwrap() > high + 2, "also after a crash");
+}
+
+#[test]
+fn attempts_beyond_the_limit_start_over_and_no_message_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    write_metadata(folder.path(), r#"{"name":"t","channels":[{"name":"c"}]}"#);
+    let tried = ATTEMPTS_MAX as u64 + 3;
+    let mut all = messages(1, tried + 2);
+    all[..tried as usize].iter_mut().for_each(|message| message.attempts = 2);
+    write_queue(folder.path(), "t:c", &all);
+    let limits = ImportLimits { segment_bytes_max: 100 << 20, ..LIMITS };
+    take_over(&DataPath::open(folder.path()).unwrap(), &ids(), &limits).unwrap();
+
+    let data_path = DataPath::open(folder.path()).unwrap();
+    let bytes = data_path.topic_dir("t").read_channel("c").unwrap().unwrap();
+    let entries = ChannelCheckpoint::decode(&bytes).unwrap().entries;
+    assert_eq!(entries.len(), ATTEMPTS_MAX);
+    assert!(entries.iter().all(|entry| entry.attempts == 2));
+    let stats = load(&data_path, "t").0.stats(Clock::start().now(), &|_| true);
+    assert_eq!(stats.channels[0].depth, tried + 1);
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn read_back_states(
 
 /// Messages of one channel whose attempts are kept: they are held in memory and written with each
 /// checkpoint, 43 B each. An nsqd that wrote more has consumers that requeue everything.
-const ATTEMPTS_MAX: usize = 100_000;
+pub(super) const ATTEMPTS_MAX: usize = 100_000;
 /// Bytes written at once, if segments are not smaller.
 const BATCH_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of messages kept in memory while reading back: a few read-ahead blocks.
