@@ -215,12 +215,6 @@ impl Nsqd {
         self.signal(Signal::CONT);
     }
 
-    #[track_caller]
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("it is running");
-        kill_process(Pid::from_child(child), signal).expect("the signal is sent");
-    }
-
     /// SIGTERM, and waits for the end; panics if the node hangs.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
