@@ -106,7 +106,7 @@ impl AuthFile {
                 self.generation.fetch_add(1, Ordering::Release);
             }
             Err(error) => {
-                error!(%path, %error, "cannot use the changed auth file; what was read before stays in force");
+                error!(%path, %error, "cannot use the changed auth file; the last one stays in force");
             }
         }
     }
