@@ -1,5 +1,6 @@
 //! The task that runs gossip, and the handle the rest of the node holds.
 
+mod deletions;
 mod driver;
 mod handle;
 mod state;
@@ -23,6 +24,7 @@ use crate::producer::Producer;
 use crate::registrar::Now;
 use crate::view::LookupView;
 
+use deletions::Deletions;
 use driver::Driver;
 use state::State;
 use watches::Watches;
@@ -132,6 +134,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         cluster: Mutex::new(Cluster::new(boot, now_since(started))),
         view,
         watches,
+        deletions: Mutex::default(),
         started,
         local_address: addr,
         poked: Notify::new(),
@@ -220,6 +223,7 @@ struct Shared {
     cluster: Mutex<Cluster>,
     view: Arc<LookupView>,
     watches: Arc<Watches>,
+    deletions: Mutex<Deletions>,
     started: Instant,
     local_address: SocketAddr,
     /// A handle did something the task should look at.

@@ -300,6 +300,13 @@ impl Section {
             .filter(|(_, entry)| entry.value.is_some())
     }
 
+    /// Whether anybody has the channel of the topic, or had it and the deletion is remembered.
+    pub fn remembers(&self, topic: &str, channel: &str) -> bool {
+        let keys = self.entries.range(&(topic, ProducerId(0), "")).map(|(key, _)| key);
+        let mut keys = keys.take_while(|key| &*key.topic == topic);
+        keys.any(|key| &*key.channel == channel)
+    }
+
     /// All live keys with their entries, in order.
     pub fn live(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entries.iter().filter(|(_, entry)| entry.value.is_some())

@@ -261,3 +261,29 @@ fn names_made_through_the_lookup_api_are_known_everywhere_without_a_producer() {
         );
     }
 }
+
+#[test]
+fn a_channel_deleted_at_every_lookup_address_is_there_for_each_of_them_once() {
+    if is_reference() {
+        return;
+    }
+    let cluster = Cluster::of(3);
+    cluster.nodes[1].create_channel("t", "c");
+    cluster.nodes[2].create_channel("t", "c");
+    cluster.wait_for_lookup(SPREAD_MAX, "t", &[0, 1, 2], &[1, 2]);
+    let channels = |node: &Nsqd| node.get("/lookup?topic=t").json()["channels"].clone();
+    let path = "/channel/delete?topic=t&channel=c";
+    for node in &cluster.nodes {
+        let delete = || crate::support::post(&node.lookup_http(), path, b"").expect("an answer");
+        assert_eq!(delete().status, 200);
+        let again = delete();
+        assert_eq!((again.status, &*again.text()), (404, r#"{"message":"CHANNEL_NOT_FOUND"}"#));
+        // The next one has heard of it when it is asked.
+        for other in &cluster.nodes {
+            eventually(SPREAD_MAX, "it is gone", || channels(other) == serde_json::json!([]));
+        }
+    }
+    let path = "/channel/delete?topic=t&channel=never";
+    let answer = crate::support::post(&cluster.nodes[0].lookup_http(), path, b"");
+    assert_eq!(answer.expect("an answer").status, 404);
+}

@@ -117,16 +117,23 @@ impl Handle {
         });
     }
 
-    /// `/channel/delete` of the lookup API. False if nobody knows the channel.
+    /// `/channel/delete` of the lookup API. False if nobody knows the channel, and nobody did until
+    /// another node was told to delete it.
     pub fn delete_channel_registrations(&self, topic: &str, channel: &str) -> bool {
-        self.act(|registrar, catalogue, now| {
+        let (is_known, was_known, now) = self.act(|registrar, catalogue, now| {
             let row = catalogue.row(topic);
             let is_known = row.is_some_and(|row| row.channels().any(|name| name == channel));
             if is_known {
                 registrar.delete_registrations(catalogue, topic, Some(channel), now.at);
             }
-            is_known
-        })
+            (is_known, is_remembered(catalogue, topic, channel), now.at)
+        });
+        let mut deletions = self.shared.deletions.lock();
+        let was_there = is_known || was_known && !deletions.has(topic, channel, now);
+        if was_there {
+            deletions.note(topic, channel, now);
+        }
+        was_there
     }
 
     /// `/topic/tombstone` of the lookup API; `node` is `broadcast_address:http_port`.
@@ -209,6 +216,13 @@ impl Handle {
         self.shared.poked.notify_one();
         result
     }
+}
+
+/// Whether anybody has the channel, or had it until lately.
+fn is_remembered(catalogue: &Catalogue, topic: &str, channel: &str) -> bool {
+    let mut sections = std::iter::once(catalogue.own())
+        .chain(catalogue.replicas().map(|(_, replica)| &replica.section));
+    sections.any(|section| section.remembers(topic, channel))
 }
 
 /// What happened so far, for pages and metrics.
