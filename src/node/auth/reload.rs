@@ -106,7 +106,7 @@ impl AuthFile {
                 self.generation.fetch_add(1, Ordering::Release);
             }
             Err(error) => {
-                error!(%path, %error, "cannot use the changed auth file; the last one stays in force");
+                error!(%path, %error, "the changed auth file is bad; the last one stays in force");
             }
         }
     }
