@@ -35,18 +35,25 @@ impl<'a> Writer<'a> {
         Self { address, producer, is_connected: false }
     }
 
-    async fn next(&mut self) -> Option<NSQEvent> {
-        tokio::time::timeout(Duration::from_secs(1), self.producer.consume()).await.ok()?
+    async fn next(&mut self, wait: Duration) -> Option<NSQEvent> {
+        tokio::time::timeout(wait, self.producer.consume()).await.ok()?
     }
 
-    /// Whether the server said OK.
+    /// Whether the server said OK. One that has no connection yet is not waited for.
     async fn publishes(&mut self, topic: &Arc<NSQTopic>, body: &str) -> bool {
         if !self.is_connected {
-            self.is_connected = matches!(self.next().await, Some(NSQEvent::Healthy()));
+            let event = self.next(Duration::from_millis(10)).await;
+            self.is_connected = matches!(event, Some(NSQEvent::Healthy()));
+            if !self.is_connected {
+                return false;
+            }
         }
-        self.is_connected
-            && self.producer.publish(topic, body.as_bytes().to_vec()).await.is_ok()
-            && matches!(self.next().await, Some(NSQEvent::Ok()))
+        let is_published = self.producer.publish(topic, body.as_bytes().to_vec()).await.is_ok()
+            && matches!(self.next(Duration::from_secs(1)).await, Some(NSQEvent::Ok()));
+        if !is_published {
+            *self = Self::new(self.address);
+        }
+        is_published
     }
 }
 
@@ -76,7 +83,6 @@ async fn main() {
                 if writers[turn].publishes(&topic, &body).await {
                     break;
                 }
-                writers[turn] = Writer::new(writers[turn].address);
             }
             say(&format!("published {body}"));
             tokio::time::sleep(Duration::from_millis(5)).await;
