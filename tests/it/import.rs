@@ -262,3 +262,38 @@ fn rolling_back_is_moving_the_old_files_back() {
     let is_aside = || files(&dir.join("nsqd-files-imported-2")) == before;
     eventually(Duration::from_secs(5), "the second import has its own directory", is_aside);
 }
+
+/// For docs/benchmarks.md: `GRAPEVINE_TEST_SERVER="target/release/grapevine nsqd" cargo test
+/// --profile quick --test it a_million_messages -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, of a release build"]
+fn a_million_messages_are_taken_over_within_ten_seconds_and_200_mb() {
+    const COUNT: u64 = 1_000_000;
+    const FILES: u64 = 3; // of 100 MiB at most, as nsqd makes them
+    const TRIED_OF: u64 = 1_000; // one in so many was in flight when nsqd stopped
+    let off = ["-gossip-address=", "-lookup-http-address=", "-lookup-tcp-address="];
+    let mut node = Nsqd::prepare(&off);
+    let dir = node.data_path();
+    write_metadata(&dir, r#"{"name":"t","channels":[{"name":"c"}]}"#);
+    let body = "x".repeat(200);
+    for file in 0..FILES {
+        let numbers = COUNT * file / FILES..COUNT * (file + 1) / FILES;
+        let message = |n| {
+            let attempts = u16::from(n % TRIED_OF == 0);
+            QueueMessage::new(NSQD_ID + n, &body).tried(attempts)
+        };
+        write_data(&dir, "t:c", file, &numbers.map(message).collect::<Vec<_>>());
+    }
+    write_meta(&dir, "t:c", &format!("{COUNT}\n0,0\n{},0\n", FILES - 1));
+
+    let start = Instant::now();
+    node.launch();
+    let took = start.elapsed();
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    let peak_kb: u64 = peak.trim().trim_end_matches(" kB").parse().expect("kilobytes");
+    println!("{COUNT} messages: {took:?} from start to /ping, VmHWM {peak_kb} kB\n{}", node.log());
+    node.wait_for_stat("t", "c", "depth", COUNT);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(peak_kb < 200_000, "{peak_kb} kB");
+}

@@ -243,6 +243,11 @@ impl Nsqd {
         kill_process(Pid::from_child(child), signal).expect("signal sent");
     }
 
+    /// The id of the running process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
     /// Whether the process is there.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_none()))
