@@ -36,6 +36,7 @@ use crate::spread::Spread;
 
 use join::Join;
 use periodic::Periodic;
+pub(crate) use periodic::STALL;
 use strangers::Strangers;
 use streams::Streams;
 

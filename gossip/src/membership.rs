@@ -144,7 +144,7 @@ impl Membership {
 
     /// Fires every timer that is due.
     pub fn handle_due(&mut self, now: Moment) {
-        self.effects.now = now;
+        self.effects.advance(now);
         while let Some(entry) = self.effects.timers.first_entry()
             && entry.key().0 <= now
         {
@@ -181,7 +181,7 @@ impl Membership {
     pub fn tick(&mut self, now: Moment) {
         // M02, class "inert after a renewal"; here and in `settle`.
         if !mutant!(M02) && !self.has_left {
-            self.effects.now = now;
+            self.effects.advance(now);
             self.reconnect_foca();
             self.settle();
         }
@@ -194,7 +194,7 @@ impl Membership {
     /// is known here, so that the dead are not taught to those who never met them; and not about
     /// members that are alive here if it comes from beyond a partition.
     pub fn apply(&mut self, now: Moment, states: &[MemberState], broadcast: bool) {
-        self.effects.now = now;
+        self.effects.advance(now);
         if self.has_left {
             return;
         }
@@ -271,7 +271,7 @@ impl Membership {
 
     /// Takes a new identity, after its epoch has been written down.
     pub fn change_identity(&mut self, now: Moment, identity: Identity) {
-        self.effects.now = now;
+        self.effects.advance(now);
         self.view_hash.set(None);
         self.heard.clear();
         if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
@@ -282,7 +282,7 @@ impl Membership {
 
     /// Leaves: says so to a few, and takes no part from now on.
     pub fn leave(&mut self, now: Moment) {
-        self.effects.now = now;
+        self.effects.advance(now);
         if !self.has_left {
             // N07 and N11, class "quiet leave"; the other half is in `leave_if_due`.
             if !mutant!(N07)
@@ -386,7 +386,9 @@ impl Membership {
     }
 
     /// The process did not run for `stall`: time that nobody could use does not count.
-    pub fn postpone(&mut self, stall: Duration) {
+    /// What was put off since then, on packets that had waited, is not put off once more.
+    pub fn postpone(&mut self, now: Moment, stall: Duration) {
+        self.effects.advance(now);
         self.effects.postpone(stall);
     }
 

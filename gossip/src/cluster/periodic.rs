@@ -17,7 +17,7 @@ use crate::registrar::Now;
 const TICK: Duration = Duration::from_secs(1);
 
 /// A wake-up this late means that the process did not run (stopped, swapped out, starved).
-const STALL: Duration = Duration::from_secs(1);
+pub(crate) const STALL: Duration = Duration::from_secs(1);
 
 /// Most steps by which a node that does not keep up probes more slowly: nine times as slow as
 /// usual, which finds a death in 20 s instead of 5.
@@ -150,7 +150,7 @@ impl Cluster {
         if late > STALL && !mutant!(N09) {
             self.count("stalls");
             sometimes!("stall_noticed");
-            self.membership.postpone(late);
+            self.membership.postpone(at, late);
         }
         if late > self.boot.timings.probe_rtt / 2 && !mutant!(N09) {
             self.lagged();

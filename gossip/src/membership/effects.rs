@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 use super::Membership;
 use super::sends::Packets;
 use crate::NodeId;
+use crate::cluster::STALL;
 use crate::identity::Identity;
 
 /// Timers due together fire in foca's own order: others are asked to probe...
@@ -23,6 +24,8 @@ const PROBE: u8 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) now: Moment,
+    /// When the process last went on after a stall, and the number of the last timer set before.
+    resumed: (Moment, u64),
     pub(super) sends: Packets,
     /// By deadline, then foca's own order for timers due together, then age.
     pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
@@ -51,11 +54,22 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// Moves every timer.
+    /// It is `now`.
+    pub(super) fn advance(&mut self, now: Moment) {
+        if now.since(self.now) > STALL {
+            self.resumed = (now, self.timer_count);
+        }
+        self.now = now;
+    }
+
+    /// Moves every timer that was set before the stall of this length that is just over. Packets
+    /// that had waited come before the wake-up that is late; timers set on them are not late.
     pub(super) fn postpone(&mut self, by: Duration) {
+        let (resumed, last) = self.resumed;
+        let is_old = |n| n <= last || self.now.since(resumed) >= by;
+        let moved = |(at, order, n)| (if is_old(n) { at + by } else { at }, order, n);
         let timers = std::mem::take(&mut self.timers);
-        let moved = timers.into_iter().map(|((at, order, n), timer)| ((at + by, order, n), timer));
-        self.timers = moved.collect();
+        self.timers = timers.into_iter().map(|(key, timer)| (moved(key), timer)).collect();
         for (at, _) in &mut self.burials {
             *at = *at + by;
         }
@@ -185,5 +199,32 @@ impl Runtime<Identity> for &mut Effects {
         };
         self.timer_count += 1;
         self.timers.insert((self.now + after, order, self.timer_count), event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_stall_what_was_set_before_it_is_put_off_and_what_was_set_since_is_not() {
+        let second = |s| Moment(s * 1_000_000_000);
+        let half = Duration::from_millis(500);
+        let mut effects = Effects::default();
+        for at in [100, 102] {
+            effects.advance(second(at));
+            (&mut effects).submit_after(Timer::PeriodicGossip(0), half);
+        }
+        // The process does not run from 102 on. Packets that waited come first at 115.
+        effects.advance(second(115));
+        (&mut effects).submit_after(Timer::PeriodicGossip(1), half);
+        effects.postpone(Duration::from_secs(13));
+        let due: Vec<Moment> = effects.timers.keys().map(|key| key.0).collect();
+        let put_off = [second(113) + half, second(115) + half, second(115) + half];
+        assert_eq!(due, put_off);
+        // The next one is noticed at its wake-up.
+        effects.advance(second(130));
+        effects.postpone(Duration::from_secs(14));
+        assert!(effects.timers.keys().all(|key| key.0 >= second(127)));
     }
 }

@@ -27,7 +27,7 @@ impl Membership {
         from: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), &'static str> {
-        self.effects.now = now;
+        self.effects.advance(now);
         if self.has_left {
             return Ok(());
         }
