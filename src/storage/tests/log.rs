@@ -70,6 +70,31 @@ fn remove(disk: &MemoryDisk, names: Vec<String>) {
 }
 
 #[test]
+fn a_stored_message_keeps_the_id_and_the_timestamp_it_came_with() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk);
+    let mut batch = Batch::new();
+    for (id, timestamp) in [(900, 5), (3, -1)] {
+        batch.push_stored(&body(id), id, timestamp);
+    }
+    log.append(&mut batch, 7, 1, 1_000).unwrap();
+    batch.clear();
+    batch.push(&body(7), 0);
+    log.append(&mut batch, 7, 1, 1_000).unwrap();
+
+    let (mut log, recovery) = open(&disk);
+    assert_eq!((recovery.damaged.len(), recovery.highest_id), (0, 900));
+    let mut found = Vec::new();
+    log.read(Cursor::default(), u64::MAX, &mut |record| {
+        assert_eq!(record.body, body(record.id));
+        found.push((record.id, record.timestamp));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(found, [(900, 5), (3, -1), (7, 1_000)]);
+}
+
+#[test]
 fn a_record_carries_what_it_was_appended_with() {
     let (mut log, _) = open(&MemoryDisk::new());
     let mut batch = Batch::new();
