@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn after_a_stall_what_was_set_before_it_is_put_off_and_what_was_set_since_is_not() {
-        let second = |s| Moment(s * 1_000_000_000);
+        let second = |s: u64| Moment(s * 1_000_000_000);
         let half = Duration::from_millis(500);
         let mut effects = Effects::default();
         for at in [100, 102] {
