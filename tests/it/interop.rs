@@ -209,7 +209,7 @@ fn loses_nothing(mut command: Command, one_dies: bool) {
     let mut cluster = Cluster::of(3);
     let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.tcp()).collect();
     let lookups: Vec<String> = cluster.nodes.iter().map(|node| node.lookup_http()).collect();
-    command.args([addresses.join(","), lookups.join(","), "t".into(), COUNT.to_string()]);
+    command.args([addresses.join(","), lookups.join(","), "numbers".into(), COUNT.to_string()]);
     let mut client = Foreign(command.stdout(Stdio::piped()).spawn().expect("the client starts"));
     let output = BufReader::new(client.0.stdout.take().expect("its output"));
     let (sender, lines) = mpsc::channel();
