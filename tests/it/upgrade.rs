@@ -326,6 +326,17 @@ fn a_certificate_that_cannot_be_used_is_one_line_that_names_the_flag() {
     }
 }
 
+/// nsqd takes it. `support/keys/rsa-1024.pem` is a certificate that nobody trusts, and its key.
+#[test]
+fn a_key_that_is_too_short_to_be_safe_is_refused_at_the_start() {
+    if is_reference() {
+        return;
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/keys/rsa-1024.pem");
+    let line = refusal(&[&format!("-tls-cert={file}"), &format!("-tls-key={file}")]);
+    assert!(line.contains("--tls-key") && line.contains("rsa-1024.pem"), "{line}");
+}
+
 #[test]
 fn a_policy_without_its_authority_is_refused() {
     if is_reference() {
