@@ -63,8 +63,9 @@ pub(crate) fn decode_deltas(
     let mut is_bounded = true;
     for _ in 0..count {
         let (owner, epoch, from, to, floor, ops): DeltaSeen<'_> = rest.next()?;
-        is_bounded &= count_of(ops)? <= DELTA_OPS_MAX;
-        let ops = if is_wanted(owner, epoch, to) { decode_ops(ops)? } else { Vec::new() };
+        let count = count_of(ops)?;
+        is_bounded &= count <= DELTA_OPS_MAX;
+        let ops = if is_wanted(owner, epoch, to) { decode_ops(ops, count)? } else { Vec::new() };
         deltas.push(OwnedDelta { owner, delta: Delta { epoch, from, to, floor, ops } });
     }
     if !rest.0.is_empty() {
@@ -85,7 +86,8 @@ impl<'de, C> BorrowDecode<'de, C> for Delta {
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
         let (epoch, from, to, floor) = BorrowDecode::borrow_decode(decoder)?;
-        let ops = decode_ops(BorrowDecode::borrow_decode(decoder)?);
+        let ops = BorrowDecode::borrow_decode(decoder)?;
+        let ops = count_of(ops).and_then(|count| decode_ops(ops, count));
         let ops = ops.map_err(|error| DecodeError::OtherString(error.to_string()))?;
         Ok(Self { epoch, from, to, floor, ops })
     }
@@ -97,9 +99,10 @@ fn count_of(bytes: &[u8]) -> Result<usize, CodecError> {
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// The writes that `bytes` are. No more room is made than for as many as there may be in them.
-fn decode_ops(bytes: &[u8]) -> Result<Vec<Op>, CodecError> {
-    if count_of(bytes)? > bytes.len() / OP_BYTES_MIN {
+/// The `count` writes that `bytes` are. No more room is made than for as many as there may be in
+/// them.
+fn decode_ops(bytes: &[u8], count: usize) -> Result<Vec<Op>, CodecError> {
+    if count > bytes.len() / OP_BYTES_MIN {
         return Err(CodecError::TooMany);
     }
     decode_frame(bytes)

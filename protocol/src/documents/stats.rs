@@ -233,6 +233,23 @@ pub struct MemoryStats {
     pub gc_total_runs: u32,
 }
 
+impl MemoryStats {
+    /// What may go up and down, by the names that all of nsqd's outputs have for it: everything but
+    /// the number of collections, which they call differently.
+    pub const fn gauges(&self) -> [(&'static str, u64); 8] {
+        [
+            ("heap_objects", self.heap_objects),
+            ("heap_idle_bytes", self.heap_idle_bytes),
+            ("heap_in_use_bytes", self.heap_in_use_bytes),
+            ("heap_released_bytes", self.heap_released_bytes),
+            ("gc_pause_usec_100", self.gc_pause_usec_100),
+            ("gc_pause_usec_99", self.gc_pause_usec_99),
+            ("gc_pause_usec_95", self.gc_pause_usec_95),
+            ("next_gc_bytes", self.next_gc_bytes),
+        ]
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 const fn is_zero(number: &u64) -> bool {
     *number == 0

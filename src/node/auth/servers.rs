@@ -202,10 +202,8 @@ impl Server {
 /// `user:password` of a URL as the header has it.
 fn basic(user: &str) -> String {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let plain: Vec<u8> = percent_decode_str(name)
-        .chain(percent_decode_str(":"))
-        .chain(percent_decode_str(password))
-        .collect();
+    let name = percent_decode_str(name);
+    let plain: Vec<u8> = name.chain([b':']).chain(percent_decode_str(password)).collect();
     format!("Basic {}", BASE64.encode(&plain))
 }
 

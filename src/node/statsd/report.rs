@@ -100,16 +100,7 @@ impl<'a> Report<'a> {
 
     /// Adds the memory of the process. There is no collector, so it never runs.
     pub(super) fn memory(&mut self, memory: &MemoryStats) {
-        for (name, value) in [
-            ("heap_objects", memory.heap_objects),
-            ("heap_idle_bytes", memory.heap_idle_bytes),
-            ("heap_in_use_bytes", memory.heap_in_use_bytes),
-            ("heap_released_bytes", memory.heap_released_bytes),
-            ("gc_pause_usec_100", memory.gc_pause_usec_100),
-            ("gc_pause_usec_99", memory.gc_pause_usec_99),
-            ("gc_pause_usec_95", memory.gc_pause_usec_95),
-            ("next_gc_bytes", memory.next_gc_bytes),
-        ] {
+        for (name, value) in memory.gauges() {
             self.gauge("mem", name, value);
         }
         self.counter("mem", "gc_runs", 0);
