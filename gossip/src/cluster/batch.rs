@@ -9,8 +9,9 @@ use crate::spread::DATAGRAMS_PER_ROUND_MAX;
 /// Bytes of writes in one datagram; the rest is room for what surrounds them.
 const DELTA_BYTES_MAX: usize = 1000;
 
-/// What surrounds the writes of one delta, at most.
-const DELTA_HEADER_BYTES: usize = 48;
+/// What surrounds the writes of one delta, at most: owner, epoch, where it begins and ends, and
+/// floor, nine bytes each; the length and number of writes, three bytes each in a datagram.
+const DELTA_HEADER_BYTES: usize = 5 * 9 + 2 * 3;
 
 /// [`DELTA_BYTES_MAX`], unless somebody got it wrong.
 pub(super) fn delta_bytes_max() -> usize {

@@ -16,8 +16,9 @@ const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
 /// The same of many small deltas: most bytes of one, and what each takes besides its writes.
 const FRAME_BATCH_BYTES_MAX: usize = FRAME_OPS_BYTES_MAX + DELTA_BYTES_MAX;
 
-/// Owner, epoch, where it begins and ends, floor: nine bytes each; and the number of writes.
-const DELTA_BYTES_MAX: usize = 5 * 9 + 5;
+/// Owner, epoch, where it begins and ends, floor: nine bytes each; and the length and number of
+/// writes.
+const DELTA_BYTES_MAX: usize = 5 * 9 + 2 * 5;
 
 /// Bytes of sections one exchange carries; what is left is found by the next digest.
 const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
