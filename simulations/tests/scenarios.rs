@@ -133,8 +133,8 @@ const PROOFS: &[(u32, &str, Proof)] = &[
     (16, "hundreds of deletions", |s| s.had("write gone") >= 100 && s.had("drop cut") > 0),
     (17, "deletions, and a cut", |s| s.had("write gone") >= 100 && s.had("drop cut") > 0),
     (18, "11,000 writes, and as many deletions", |s| s.had("write gone") >= 11_000),
-    (19, "a snapshot is on its way and the owner is killed", |s| {
-        s.began("start") == 1 && s.had("send delta") > 0 && s.had("life crashed") == 1
+    (19, "what an owner has is on its way and it is killed", |s| {
+        s.began("start") == 1 && s.had("send deltas") > 0 && s.had("life crashed") == 1
     }),
     (20, "two join while others catch up", |s| s.began("start") == 2 && s.had("write new") > 800),
     (21, "buffers overflow", |s| s.had("drop buffer") > 0),
