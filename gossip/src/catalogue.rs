@@ -41,6 +41,8 @@ pub struct Catalogue {
     me: NodeId,
     own: Section,
     replicas: NodeMap<Replica>,
+    /// Owners that are not active, in order: few, so that they are found without a look at all.
+    inactive: BTreeSet<NodeId>,
     /// Of the heads of this section and of those whose owners are active.
     digest: Digest,
     /// What the own section counts as in it.
@@ -68,6 +70,7 @@ impl Catalogue {
             me,
             own: Section::new(epoch),
             replicas: NodeMap::default(),
+            inactive: BTreeSet::new(),
             digest: Digest::new(0),
             counted: 0,
             owners_of: BTreeMap::new(),
@@ -111,6 +114,12 @@ impl Catalogue {
     /// Every other owner, in order.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = (NodeId, &Replica)> {
         self.replicas.iter()
+    }
+
+    /// Every other owner that is not active, in order.
+    pub fn inactive(&self) -> impl Iterator<Item = (NodeId, &Replica)> {
+        let known = |&node| self.replicas.get(&node).map(|replica| (node, replica));
+        self.inactive.iter().filter_map(known)
     }
 
     /// How long a tombstone hides a producer.
@@ -194,6 +203,7 @@ impl Catalogue {
                 sometimes!("detached_section_kept");
             }
             replica.activate(epoch);
+            self.inactive.remove(&owner);
             self.touch(owner);
             self.all_changed(owner);
         }
@@ -205,6 +215,7 @@ impl Catalogue {
             && replica.active_epoch().is_some()
         {
             replica.detach(now);
+            self.inactive.insert(owner);
             // M16, class "equal digests, different content".
             #[cfg(feature = "mutants")]
             if mutant!(M16) {
@@ -219,6 +230,7 @@ impl Catalogue {
     pub fn forget(&mut self, owner: NodeId) {
         if let Some(mut replica) = self.replicas.remove(&owner) {
             replica.recount(owner, None, &mut self.digest);
+            self.inactive.remove(&owner);
             self.touch(owner);
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
             self.changed(owner, &keys);
@@ -248,8 +260,7 @@ impl Catalogue {
         }
         self.end_tombstones(now);
         let mut detached: Vec<(Moment, NodeId, usize)> = self
-            .replicas
-            .iter()
+            .inactive()
             .filter_map(|(node, r)| r.detached_at().map(|at| (at, node, r.section.len())))
             .collect();
         detached.sort_unstable();
@@ -408,6 +419,7 @@ impl Catalogue {
                 replica.section.begin_audit();
             }
             self.replicas.insert(owner, replica);
+            self.inactive.insert(owner);
             self.touch(owner);
         }
         self.replicas.get_or_default(owner)

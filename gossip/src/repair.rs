@@ -62,6 +62,9 @@ impl Digest {
     /// The values of `count` buckets, or of as many as are fit.
     pub fn values(&self, count: Option<usize>) -> Vec<u32> {
         let count = count.unwrap_or_else(|| Self::count(self.owners)).max(1);
+        if count.is_power_of_two() && count <= BUCKETS_MAX {
+            return self.folded(count);
+        }
         let mut values = vec![0; count];
         for row in self.values.chunks(count) {
             for (value, more) in values.iter_mut().zip(row) {
@@ -69,5 +72,39 @@ impl Digest {
             }
         }
         values
+    }
+
+    /// The same for a power of two: the values are folded in half until so many are left.
+    fn folded(&self, count: usize) -> Vec<u32> {
+        let mut values = self.values;
+        let mut left = BUCKETS_MAX;
+        while left > count {
+            left /= 2;
+            let (low, high) = values[..2 * left].split_at_mut(left);
+            for (value, more) in low.iter_mut().zip(high) {
+                *value ^= *more;
+            }
+        }
+        values[..count].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_n_buckets_is_the_xor_of_every_nth_value() {
+        let mut digest = Digest::new(7);
+        for owner in 0..1000 {
+            let _counted = digest.replace(NodeId(owner), 0, Some((1, owner + 1)));
+        }
+        let every = |at: usize, count: usize| {
+            digest.values.iter().skip(at).step_by(count).fold(0, |all, value| all ^ value)
+        };
+        for count in [1, 2, 3, 4, 31, 32, 64, 100, BUCKETS_MAX] {
+            let all: Vec<u32> = (0..count).map(|at| every(at, count)).collect();
+            assert_eq!(digest.values(Some(count)), all, "{count}");
+        }
     }
 }

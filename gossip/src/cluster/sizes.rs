@@ -42,8 +42,7 @@ impl Sizes {
 impl Cluster {
     /// How much is held now.
     pub fn sizes(&self) -> Sizes {
-        let replicas = self.catalogue.replicas();
-        let detached = replicas.filter(|(_, replica)| replica.active_epoch().is_none());
+        let detached = self.catalogue.inactive();
         let (outbound, inbound, staged_bytes) = self.streams.sizes();
         Sizes {
             owners: 1 + self.catalogue.replicas().len(),

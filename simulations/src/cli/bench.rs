@@ -68,14 +68,18 @@ pub(super) fn run(args: &BenchArgs) -> Ending {
         readings.push(rate(target, args.time, jobs, &|seed| source.plan(seed)));
     }
     if wanted(Item::Hundred) {
-        let what = "runs/s: 100 nodes, 60 s, a partition";
-        let plan = |seed| {
-            let s = Duration::from_secs;
-            let mut plan = Plan { end: s(60), ..partition(100, seed, s(20)) };
-            plan.workload = Workload { initial: 1, churn: CHURN, ..plan.workload };
-            plan
+        let hundred = |churn| {
+            move |seed| {
+                let s = Duration::from_secs;
+                let mut plan = Plan { end: s(60), ..partition(100, seed, s(20)) };
+                plan.workload = Workload { initial: 1, churn, ..plan.workload };
+                plan
+            }
         };
-        readings.push(rate((Item::Hundred, what, Some(10.0)), args.time, jobs, &plan));
+        let what = "runs/s: 100 nodes, 60 s, a partition";
+        readings.push(rate((Item::Hundred, what, Some(10.0)), args.time, jobs, &hundred(0.0)));
+        let what = "runs/s: the same, and 3 changes/s";
+        readings.push(rate((Item::Hundred, what, None), args.time, jobs, &hundred(CHURN)));
     }
     if wanted(Item::Thousand) {
         readings.extend(thousand()?);

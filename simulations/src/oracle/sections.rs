@@ -31,7 +31,7 @@ use truth::{LogId, Owner, Truth};
 pub(super) use rules::RULES;
 
 /// Nodes whose bounds are checked at each look, all of them if there are fewer.
-const SIZED_AT_ONCE: usize = 200;
+const SIZED_AT_ONCE: usize = 32;
 
 /// Every section as its owner wrote it, and what each node holds of it.
 ///
