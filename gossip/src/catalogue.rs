@@ -8,6 +8,7 @@ mod audit;
 mod heads;
 mod owners;
 mod replica;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,12 +19,8 @@ use grapevine_protocol::Moment;
 use crate::NodeId;
 use crate::config::Timings;
 use crate::node_map::NodeMap;
-use crate::producer::ProducerRecord;
 use crate::repair::Digest;
-use crate::section::{
-    Applied, Delta, Key, Name, ProducerId, Section, Snapshot, Value, shared_name,
-};
-use crate::view::{LookupView, TopicRow};
+use crate::section::{Applied, Delta, Key, Name, Section, Snapshot, Value, shared_name};
 use crate::wish::{What, Wish, Wishes};
 
 use audit::Audit;
@@ -342,75 +339,6 @@ impl Catalogue {
         any
     }
 
-    /// Brings `view` up to date with what has changed since the last call.
-    pub fn publish(&mut self, view: &LookupView) {
-        for topic in std::mem::take(&mut self.dirty_topics) {
-            view.set_topic(&topic, self.row(&topic));
-        }
-        if std::mem::take(&mut self.dirty_producers) {
-            view.set_producers(self.producers());
-        }
-    }
-
-    /// What `/lookup?topic=` shows; `None` if nobody has the topic or its name.
-    pub fn row(&self, topic: &str) -> Option<TopicRow> {
-        let owners = self.owners_of.get(topic)?;
-        let mut row = TopicRow::default();
-        let mut any = false;
-        for owner in owners.iter() {
-            let section = self.section(owner)?;
-            let shown = self.shows(owner);
-            // Its keys come producer by producer.
-            let mut last: Option<(ProducerId, Option<&Arc<ProducerRecord>>)> = None;
-            for (key, entry) in section.topic(topic) {
-                let Some(value) = entry.value.as_ref() else { continue };
-                let Some(Value::Registered { tombstoned_at_ns }) =
-                    self.wishes.seen_through(owner, section.epoch, key, entry.ver, value)
-                else {
-                    continue;
-                };
-                let known = last.filter(|(producer, _)| shown && *producer == key.producer);
-                let record = match known {
-                    Some((_, record)) => record,
-                    None if shown => record_of(section, key.producer),
-                    None => None,
-                };
-                last = Some((key.producer, record));
-                if !shown && (is_ephemeral(&key.topic) || is_ephemeral(&key.channel)) {
-                    continue;
-                }
-                any = true;
-                if !key.channel.is_empty() {
-                    row.add_channel(&key.channel, record);
-                } else if let Some(record) = record {
-                    row.add_producer(record, tombstoned_at_ns);
-                }
-            }
-        }
-        any.then_some(row)
-    }
-
-    /// Every producer that may be shown, each address once, in order of address.
-    pub fn producers(&self) -> Vec<Arc<ProducerRecord>> {
-        let mut by_address: BTreeMap<String, Arc<ProducerRecord>> = BTreeMap::new();
-        let shown =
-            self.replicas.values().filter(|r| r.is_shown() || mutant!(M17)).map(|r| &r.section);
-        for section in std::iter::once(&self.own).chain(shown) {
-            for (_, entry) in section.topic("") {
-                let Some(Value::Producer(record)) = &entry.value else { continue };
-                if !is_listed(record) {
-                    continue;
-                }
-                let known = by_address.entry(record.producer.address());
-                let known = known.or_insert_with(|| Arc::clone(record));
-                if record.active && !known.active {
-                    *known = Arc::clone(record);
-                }
-            }
-        }
-        by_address.into_values().collect()
-    }
-
     /// What is known of `owner`, to be changed: [`touch`](Self::touch) it then.
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
         if !self.replicas.contains_key(&owner) {
@@ -423,11 +351,6 @@ impl Catalogue {
             self.touch(owner);
         }
         self.replicas.get_or_default(owner)
-    }
-
-    fn shows(&self, owner: NodeId) -> bool {
-        // M17, class "phantom producers".
-        owner == self.me || self.replicas.get(&owner).is_some_and(Replica::is_shown) || mutant!(M17)
     }
 
     fn after_apply(&mut self, owner: NodeId, applied: &Applied) {
@@ -492,17 +415,4 @@ impl Catalogue {
             last = Some(&key.topic);
         }
     }
-}
-
-fn record_of(section: &Section, producer: ProducerId) -> Option<&Arc<ProducerRecord>> {
-    section.record(producer).filter(|record| is_listed(record))
-}
-
-/// A node that does not serve clients yet has no ports and is not listed.
-fn is_listed(record: &ProducerRecord) -> bool {
-    record.producer.tcp_port != 0 || record.producer.http_port != 0
-}
-
-fn is_ephemeral(name: &str) -> bool {
-    name.ends_with("#ephemeral")
 }
