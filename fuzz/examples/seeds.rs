@@ -114,7 +114,7 @@ fn messages() -> Vec<Message> {
         Message::Deltas(vec![delta(0, 3, ops())]),
         Message::Heads { heads: vec![head], bucket_count: 2, asks: vec![0, 1] },
         Message::Pull(vec![Ask { owner: PEER, epoch: PEER_EPOCH, have: 0 }]),
-        Message::Digest { view: 1, buckets: vec![2, 3] },
+        Message::Digest { view: 1, buckets: vec![2, 0, 0, 0, 3, 0, 0, 0] },
         wish(What::DeleteTopic),
         wish(What::DeleteChannel("c".into())),
         wish(What::Tombstone(ProducerId(0), 9)),

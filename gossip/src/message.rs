@@ -90,8 +90,9 @@ pub enum Message {
     Digest {
         /// Of the members it holds active.
         view: u64,
-        /// Of the heads of their sections, in buckets by owner.
-        buckets: Vec<u32>,
+        /// Of the heads of their sections, in buckets by owner: four bytes each, the least first.
+        /// They are hashes, so that a number that is shorter when it is small would be longer.
+        buckets: Vec<u8>,
     },
     /// The sender, who is this identity, leaves.
     Leave(Identity),
@@ -111,7 +112,8 @@ impl Message {
             }
             Self::Pull(asks) => asks.len() <= HEADS_MAX,
             Self::Digest { buckets, .. } => {
-                buckets.len() <= BUCKETS_MAX && buckets.len().is_power_of_two()
+                let count = buckets.len() / 4;
+                buckets.len() == 4 * count && count <= BUCKETS_MAX && count.is_power_of_two()
             }
             Self::Leave(_) | Self::Wish(_) => true,
         }

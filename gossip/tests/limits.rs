@@ -109,14 +109,15 @@ fn lists_longer_than_anybody_makes_them_are_not_read() {
         asks: vec![1; asks],
     };
     let pull = |asks| Message::Pull(vec![Ask { owner: PEER, epoch: 1, have: 1 }; asks]);
-    let digest = |buckets| Message::Digest { view: 0, buckets: vec![1; buckets] };
+    let digest = |bytes: usize| Message::Digest { view: 0, buckets: vec![1; bytes] };
     for (fits, exceeds) in [
         (deltas(64), deltas(65)),
         (heads(40, 128), heads(41, 1)),
         (heads(40, 128), heads(1, 129)),
         (pull(40), pull(41)),
-        (digest(128), digest(129)),
-        (digest(1), digest(0)),
+        (digest(4 * 128), digest(4 * 129)),
+        (digest(4), digest(0)),
+        (digest(8), digest(7)),
     ] {
         let mut cluster = cluster();
         datagram(&mut cluster, 1, PEER, KIND_MESSAGE, &encode(&fits));

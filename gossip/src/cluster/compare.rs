@@ -29,17 +29,20 @@ impl Cluster {
         bucket_count: usize,
         asks: &[u16],
     ) {
-        let mut newer = Vec::new();
+        let (mut newer, mut asks_for) = (Vec::new(), Vec::new());
         for head in heads {
             let mine = self.head_of(head.owner);
             if mine < (head.epoch, head.ver) {
-                if self.accepts(now, head.owner, head.epoch, head.ver) {
-                    self.pull(now, peer.node, head.owner, head.epoch, head.ver, head.by_stream);
+                if self.accepts(now, head.owner, head.epoch, head.ver)
+                    && self.begins_pull(now, head)
+                {
+                    asks_for.push(head.owner);
                 }
             } else if mine > (head.epoch, head.ver) {
                 newer.push((head.owner, head.epoch, head.ver));
             }
         }
+        self.send_pulls(now, peer.node, &asks_for);
         if (1..=BUCKETS_MAX).contains(&bucket_count) {
             sometimes!("bucket_heads_answered");
             self.exchanged_at = Some(now);
@@ -157,7 +160,8 @@ impl Cluster {
 
     /// Sends a digest to one member.
     pub(super) fn send_digest(&mut self, to: SocketAddr) {
-        let buckets = self.catalogue.digest().values(None);
+        let values = self.catalogue.digest().values(None);
+        let buckets = values.into_iter().flat_map(u32::to_le_bytes).collect();
         let view = self.membership.view_hash();
         self.send(to, &Message::Digest { view, buckets });
     }

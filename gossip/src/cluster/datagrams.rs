@@ -44,48 +44,49 @@ impl Cluster {
             sometimes!("flood_refused");
             return self.count("dropped_flood");
         }
-        let mut room = [0; DATAGRAM_BYTES_MAX];
-        if let Some(packet) = swim_packet_in(sender, body, &mut room) {
-            if let Err(reason) = self.membership.handle_swim(now, from, packet) {
-                self.count("dropped_swim");
-                self.count(reason);
-                let peer = self.membership.active().get(&sender.node).copied();
-                // Renewing did not help: another life of this node may be preferred to it, which
-                // is told by stream. Others are not to be suspected until then because they do
-                // not answer.
-                if reason == "dropped_turn_undead"
-                    && let Some(peer) = peer
-                {
-                    self.views_differ(now, peer);
-                }
-            }
-            return;
-        }
         match body.split_first() {
-            Some((&KIND_MESSAGE, body)) => {
-                let message = match self.decode_message(body) {
-                    Ok(message) => message,
-                    Err(reason) => return self.count(reason),
-                };
-                // Answers go to the address membership knows, never to what a packet claims.
-                match self.membership.active().get(&sender.node).copied() {
-                    Some(peer) if peer.epoch == sender.epoch => {
-                        self.handle_message(now, peer, message);
-                    }
-                    // N16, class "reflector"; the other half is in `handle_swim`.
-                    None if mutant!(N16) => {
-                        let Sender { node, epoch, .. } = sender;
-                        let stranger = Identity { addr: from.into(), node, epoch, renew: 0 };
-                        self.handle_message(now, stranger, message);
-                    }
-                    Some(_) | None => {
-                        tracing::trace!(%from, node = %sender.node, "message of a stranger");
-                        self.count("dropped_not_a_member");
-                        sometimes!("stranger_refused");
-                    }
-                }
+            Some((&KIND_MESSAGE, body)) => self.handle_body(now, from, sender, body),
+            Some(_) | None => self.handle_swim(now, from, sender, body),
+        }
+    }
+
+    fn handle_swim(&mut self, now: Moment, from: SocketAddr, sender: Sender, body: &[u8]) {
+        let mut room = [0; DATAGRAM_BYTES_MAX];
+        let Some(packet) = swim_packet_in(sender, body, &mut room) else {
+            return self.count("dropped_malformed");
+        };
+        let Err(reason) = self.membership.handle_swim(now, from, packet) else { return };
+        self.count("dropped_swim");
+        self.count(reason);
+        let peer = self.membership.active().get(&sender.node).copied();
+        // Renewing did not help: another life of this node may be preferred to it, which is told
+        // by stream. Others are not to be suspected until then because they do not answer.
+        if reason == "dropped_turn_undead"
+            && let Some(peer) = peer
+        {
+            self.views_differ(now, peer);
+        }
+    }
+
+    fn handle_body(&mut self, now: Moment, from: SocketAddr, sender: Sender, body: &[u8]) {
+        let message = match self.decode_message(body) {
+            Ok(message) => message,
+            Err(reason) => return self.count(reason),
+        };
+        // Answers go to the address membership knows, never to what a packet claims.
+        match self.membership.active().get(&sender.node).copied() {
+            Some(peer) if peer.epoch == sender.epoch => self.handle_message(now, peer, message),
+            // N16, class "reflector"; the other half is in `handle_swim` of the membership.
+            None if mutant!(N16) => {
+                let Sender { node, epoch, .. } = sender;
+                let stranger = Identity { addr: from.into(), node, epoch, renew: 0 };
+                self.handle_message(now, stranger, message);
             }
-            Some(_) | None => self.count("dropped_malformed"),
+            Some(_) | None => {
+                tracing::trace!(%from, node = %sender.node, "message of a stranger");
+                self.count("dropped_not_a_member");
+                sometimes!("stranger_refused");
+            }
         }
     }
 
@@ -146,7 +147,11 @@ impl Cluster {
                     self.offer(now, peer.addr.socket(), &wanted);
                 }
             }
-            Message::Digest { view, buckets } => self.compare_digest(now, peer, view, &buckets),
+            Message::Digest { view, buckets } => {
+                let (values, _) = buckets.as_chunks::<4>();
+                let values: Vec<u32> = values.iter().map(|&it| u32::from_le_bytes(it)).collect();
+                self.compare_digest(now, peer, view, &values);
+            }
             Message::Leave(identity) => {
                 if identity.node == peer.node {
                     self.learn_left(now, identity.node, identity.epoch);

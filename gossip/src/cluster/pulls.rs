@@ -4,10 +4,14 @@ use grapevine_protocol::Moment;
 
 use super::Cluster;
 use crate::NodeId;
-use crate::message::{Ask, Message};
+use crate::identity::Identity;
+use crate::message::{Ask, Head, Message};
 
 /// Pulls for one owner before a digest has to find the difference again.
 const PULL_TRIES_MAX: u32 = 4;
+
+/// Sections asked for in one datagram: half a datagram for each, and an answer has four.
+const ASKS_AT_ONCE: usize = 8;
 
 /// A request that has not been answered yet; at most one for each owner.
 #[derive(Debug)]
@@ -36,27 +40,50 @@ impl Cluster {
         wanted: u64,
         by_stream: bool,
     ) {
+        if self.begins_pull(now, &Head { owner, epoch, ver: wanted, by_stream }) {
+            self.send_pulls(now, peer, &[owner]);
+        }
+    }
+
+    /// Whether nobody has been asked yet for what `head` tells of.
+    pub(super) fn begins_pull(&mut self, now: Moment, head: &Head) -> bool {
+        let &Head { owner, epoch, ver: wanted, by_stream } = head;
         let retry_at = now + self.boot.timings.pull_retry;
         if let Some(pull) = self.pulls.get_mut(&owner) {
             if (pull.epoch, pull.wanted) < (epoch, wanted) {
                 (pull.epoch, pull.wanted) = (epoch, wanted);
             }
             if pull.by_stream || !by_stream {
-                return;
+                return false;
             }
             pull.by_stream = true;
         } else {
             let pull = PullInFlight { epoch, wanted, by_stream, tries: 1, retry_at };
             self.pulls.insert(owner, pull);
         }
-        self.send_pull(now, peer, owner);
+        true
     }
 
-    fn send_pull(&mut self, now: Moment, peer: NodeId, owner: NodeId) {
-        let (known_epoch, known_ver) = self.head_of(owner);
+    /// Asks `peer` for the sections of `owners` that have been begun to be pulled.
+    pub(super) fn send_pulls(&mut self, now: Moment, peer: NodeId, owners: &[NodeId]) {
         let Some(peer) = self.membership.active().get(&peer).copied() else { return };
+        let mut asks = Vec::new();
+        for &owner in owners {
+            asks.extend(self.ask(now, peer, owner));
+            if asks.len() == ASKS_AT_ONCE {
+                self.send(peer.addr.socket(), &Message::Pull(std::mem::take(&mut asks)));
+            }
+        }
+        if !asks.is_empty() {
+            self.send(peer.addr.socket(), &Message::Pull(asks));
+        }
+    }
+
+    /// What to ask `peer` by datagram; `None`: a stream asks.
+    fn ask(&mut self, now: Moment, peer: Identity, owner: NodeId) -> Option<Ask> {
+        let (known_epoch, known_ver) = self.head_of(owner);
         let retry = self.boot.timings.pull_retry;
-        let Some(pull) = self.pulls.get_mut(&owner) else { return };
+        let pull = self.pulls.get_mut(&owner)?;
         let have = if known_epoch == pull.epoch { known_ver } else { 0 };
         let ask = Ask { owner, epoch: pull.epoch, have };
         if pull.by_stream {
@@ -64,13 +91,10 @@ impl Cluster {
             pull.retry_at = now + 10 * retry;
             sometimes!("pull_by_stream");
             self.open_pull(now, peer, ask);
-        } else {
-            pull.retry_at = now + retry;
-            if buggify!("pull_not_sent", self.boot.seed, now.0, owner.0) {
-                return;
-            }
-            self.send(peer.addr.socket(), &Message::Pull(vec![ask]));
+            return None;
         }
+        pull.retry_at = now + retry;
+        (!buggify!("pull_not_sent", self.boot.seed, now.0, owner.0)).then_some(ask)
     }
 
     /// A stream brought what `peer` had of `owner`; if more has been heard of since, ask on.
@@ -114,7 +138,7 @@ impl Cluster {
                 Some(peer) if tries <= PULL_TRIES_MAX => {
                     self.count("pull_retry");
                     sometimes!("pull_retry");
-                    self.send_pull(now, peer, owner);
+                    self.send_pulls(now, peer, &[owner]);
                 }
                 Some(_) | None => {
                     sometimes!("pull_given_up");
