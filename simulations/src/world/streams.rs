@@ -22,8 +22,12 @@ const CONNECT_NS_MAX: u64 = 3_000_000_000;
 /// How long a stream that does not get on lasts, in ns: as long as any, see `agent::stream`.
 const STALL_NS_MAX: u64 = 10_000_000_000;
 
-/// Pause before what a cut holds up is sent again, in ns.
+/// Pause before what a cut holds up is sent again, in ns: the least that Linux takes.
 const RETRY_NS: u64 = 200_000_000;
+
+/// The same for an attempt to connect, whose round trip nobody knows yet: RFC 6298, 2.1. Linux takes
+/// as long for each of the first four, and so does its search for a neighbour's address.
+const KNOCK_RETRY_NS: u64 = 1_000_000_000;
 
 /// Something on its way through a stream.
 #[derive(Debug)]
@@ -240,12 +244,13 @@ impl World<'_> {
         if is_cut && !is_local {
             let since = *way.stalled_since.get_or_insert(now);
             let is_knock = matches!(way.items.front(), Some((_, Item::Knock)));
-            let most = if is_knock { CONNECT_NS_MAX } else { STALL_NS_MAX };
+            let (most, retry) =
+                if is_knock { (CONNECT_NS_MAX, KNOCK_RETRY_NS) } else { (STALL_NS_MAX, RETRY_NS) };
             if now - since >= most {
                 return self.give_up(number);
             }
             way.is_armed = true;
-            self.queue.add(now + RETRY_NS, Event::Pipe { pipe: number, side });
+            self.queue.add(now + retry, Event::Pipe { pipe: number, side });
             return Ok(());
         }
         way.stalled_since = None;
