@@ -128,7 +128,7 @@ fn garbage_and_giants_end_their_stream_and_nothing_else() {
 fn silent_streams_keep_nobody_out() {
     let node = Node::alone(1);
     let _silent: Vec<TcpStream> =
-        (0..30).map(|_| TcpStream::connect(node.addr()).unwrap()).collect();
+        (0..40).map(|_| TcpStream::connect(node.addr()).unwrap()).collect();
     let mut half = TcpStream::connect(node.addr()).unwrap();
     half.write_all(&[0, 0]).unwrap();
     within(SOON, "the node has accepted them", || node.counter("streams_refused") > 0);
