@@ -20,8 +20,8 @@ use crate::section::Snapshot;
 pub(super) const OUTBOUND_MAX: usize = 8;
 
 /// Most streams opened by others at once; more are closed at once and tried again by them. Where
-/// packets are lost, one in three lasts for a fifth of a second: with 8 places a thousand nodes that
-/// start at once through two seeds took half a minute at 5 % loss.
+/// packets are lost, one in three lasts for a fifth of a second: with 8 places a thousand nodes
+/// that start at once through two seeds took half a minute at 5 % loss.
 pub(super) const INBOUND_MAX: usize = 32;
 
 /// Members, heads or asks in one frame: at most 45 bytes each.

@@ -25,8 +25,8 @@ const STALL_NS_MAX: u64 = 10_000_000_000;
 /// Pause before what a cut holds up is sent again, in ns: the least that Linux takes.
 const RETRY_NS: u64 = 200_000_000;
 
-/// The same for an attempt to connect, whose round trip nobody knows yet: RFC 6298, 2.1. Linux takes
-/// as long for each of the first four, and so does its search for a neighbour's address.
+/// The same for an attempt to connect, whose round trip nobody knows yet: RFC 6298, 2.1. Linux
+/// takes as long for each of the first four, and so does its search for a neighbour's address.
 const KNOCK_RETRY_NS: u64 = 1_000_000_000;
 
 /// Something on its way through a stream.
