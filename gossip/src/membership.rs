@@ -440,8 +440,12 @@ impl Membership {
             if !mutant!(M02) {
                 self.reconnect_foca();
             }
-            // X10, class "done twice".
-            if mutant!(X10) {
+            // X10 and X14, class "done twice".
+            let is_second = mutant!(X14) && self.renewals.len() == 1;
+            if is_second {
+                self.renewals.push_back(self.effects.now);
+            }
+            if mutant!(X10) || is_second {
                 let me = self.me();
                 let again = Identity { renew: me.renew + 1, ..me };
                 drop(self.foca.change_identity(again, &mut self.effects));

@@ -105,6 +105,8 @@ mutants! {
     X10 Rules "a node that renews its identity renews it once more",
     X11 Rules "digests are compared half as often",
     X12 Rules "a byte of a datagram is read before its length is looked at",
+    X13 Rules "a node that is not alone tries neither seeds nor members that are down",
+    X14 Rules "a node that renews its identity renews it once more, now and then",
 
     Y01 Brokers "what is acknowledged is not yet in the hands of the operating system",
     Y02 Brokers "a checkpoint leaves out what is in flight or waits again",

@@ -91,7 +91,9 @@ impl Cluster {
 
     pub(super) fn join_if_due(&mut self, now: Moment) {
         if self.join.next_round.is_some_and(|at| at <= now) && !self.membership.has_left() {
-            if mutant!(M01) && self.join.is_synced && self.membership.active().is_empty() {
+            let is_alone = self.membership.active().is_empty();
+            let is_planted = (mutant!(M01) && is_alone) || (mutant!(X13) && !is_alone);
+            if is_planted && self.join.is_synced {
                 self.join.next_round = Some(now + self.boot.timings.seed_period);
                 return;
             }

@@ -235,6 +235,10 @@ impl Cluster {
         if mutant!(M01) && self.membership.active().is_empty() {
             return;
         }
+        // X13, class "content with half"; here and in `join_if_due`.
+        if mutant!(X13) && !self.membership.active().is_empty() {
+            return;
+        }
         let down = self.membership.down();
         let alive = self.membership.active().len() + 1;
         if down.is_empty() || self.rng.random_range(0..alive) >= down.len() {

@@ -296,7 +296,7 @@ pub struct MutantsArgs {
     #[arg(long)]
     pub matrix: bool,
     /// Seeds to go on with, for the matrix
-    #[arg(long, default_value = "20")]
+    #[arg(long, default_value = "100")]
     pub more: u64,
     /// Compare the figures of this many seeds with and without the bug, if none of them finds it
     /// alone; 0: do not
