@@ -10,6 +10,7 @@
 
 mod entries;
 mod key;
+mod keys;
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -241,8 +242,8 @@ impl Section {
         let mut delta =
             Delta { epoch: self.epoch, from: have, to: self.ver, floor: self.floor, ops: vec![] };
         let mut bytes = 0;
-        for (ver, key) in self.entries.since(have.saturating_add(1)) {
-            let op = self.op(ver, key);
+        for (key, entry) in self.entries.since(have.saturating_add(1)) {
+            let op = op(key, entry);
             bytes += op.size();
             if delta.ops.len() == ops_max || (bytes > bytes_max && !delta.ops.is_empty()) {
                 // M11, class "cut at the size of a packet".
@@ -262,7 +263,7 @@ impl Section {
 
     /// The whole section.
     pub fn snapshot(&self) -> Snapshot {
-        let ops = self.entries.since(0).map(|(ver, key)| self.op(ver, key)).collect();
+        let ops = self.entries.since(0).map(|(key, entry)| op(key, entry)).collect();
         Snapshot { epoch: self.epoch, ver: self.ver, floor: self.floor, ops }
     }
 
@@ -325,11 +326,6 @@ impl Section {
     /// Whether it holds no key at all.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    fn op(&self, ver: u64, key: &Key) -> Op {
-        let value = self.entries.get(key).and_then(|entry| entry.value.clone());
-        Op { ver, key: key.clone(), value }
     }
 
     fn put(&mut self, key: Key, entry: Entry) {
@@ -410,10 +406,14 @@ impl Section {
     fn drop_dead(&mut self, floor: u64) {
         if self.entries.last_deletion(floor).is_some() {
             for (key, old) in self.entries.change().take_deletions(floor) {
-                self.note(key, old.as_ref(), None);
+                self.note(key, Some(&old), None);
             }
         }
     }
+}
+
+fn op(key: &Key, entry: &Entry) -> Op {
+    Op { ver: entry.ver, key: key.clone(), value: entry.value.clone() }
 }
 
 /// Whether a section that has so many keys, topics and bytes may take `ops`.

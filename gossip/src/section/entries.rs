@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Deref};
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
 use super::Name;
 use super::key::{self, Entry, Key, Place};
+use super::keys::Keys;
 
 /// Most contents that a thread knows again; more than a thousand nodes change at once.
 const KNOWN_MAX: usize = 65_536;
@@ -33,11 +34,9 @@ pub(crate) fn shared_name(name: &Name) -> Name {
 }
 
 /// Keys with their last writes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Entries {
-    keys: BTreeMap<Key, Entry>,
-    by_ver: BTreeMap<u64, Key>,
-    dead: BTreeSet<u64>,
+    keys: Keys,
     /// What they weigh as a snapshot, and the topics among them, deletions included in both.
     bytes: usize,
     topics: usize,
@@ -45,27 +44,16 @@ pub(super) struct Entries {
     pub(super) live_hash: u64,
 }
 
-static NONE: Entries = Entries::new();
+static NONE: Entries = Entries { keys: Keys::Few(Vec::new()), bytes: 0, topics: 0, live_hash: 0 };
 
 impl Entries {
-    const fn new() -> Self {
-        Self {
-            keys: BTreeMap::new(),
-            by_ver: BTreeMap::new(),
-            dead: BTreeSet::new(),
-            bytes: 0,
-            topics: 0,
-            live_hash: 0,
-        }
-    }
-
     /// Number of keys, deletions included.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.len() == 0
     }
 
     /// Keys, topics and bytes, deletions included.
@@ -75,7 +63,7 @@ impl Entries {
 
     /// The last write of `key`.
     pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
-        self.keys.get(key)
+        self.keys.at(key)
     }
 
     /// All keys, in order.
@@ -85,7 +73,7 @@ impl Entries {
 
     /// The last write of the key at `place`.
     pub(super) fn at(&self, place: &dyn Place) -> Option<&Entry> {
-        self.keys.get(place)
+        self.keys.at(place)
     }
 
     /// Keys from `first` on, in order.
@@ -93,61 +81,45 @@ impl Entries {
         &'a self,
         first: &dyn Place,
     ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
-        self.keys.range::<dyn Place, _>((Bound::Included(first), Bound::Unbounded))
+        self.keys.range(first)
     }
 
     /// Keys whose last write is `ver` or later, by version.
-    pub(super) fn since(&self, ver: u64) -> impl Iterator<Item = (u64, &Key)> {
-        self.by_ver.range(ver..).map(|(&ver, key)| (ver, key))
+    pub(super) fn since(&self, ver: u64) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.since(ver)
     }
 
     /// Version of the last deletion at or below `ver` that is still known.
     pub(super) fn last_deletion(&self, ver: u64) -> Option<u64> {
-        self.dead.range(..=ver).next_back().copied()
+        self.keys.last_deletion(ver)
     }
 
     /// Writes `key`; what was there.
     pub(super) fn put(&mut self, key: Key, entry: Entry) -> Option<Entry> {
-        let ver = entry.ver;
-        if entry.value.is_none() {
-            self.dead.insert(ver);
-        }
         self.weigh(&key, &entry, true);
-        let old = self.keys.insert(key.clone(), entry);
+        let (key_size, topics) = (key::key_size(&key), usize::from(key.is_topic()));
+        let old = self.keys.put(key, entry);
         if let Some(old) = &old {
-            self.took_out(&key, old);
+            self.bytes -= key_size + key::value_size(old.value.as_ref());
+            self.topics -= topics;
         }
-        self.by_ver.insert(ver, key);
         old
     }
 
     /// Takes `key` out; what was there.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Entry> {
         let old = self.keys.remove(key)?;
-        self.took_out(key, &old);
+        self.weigh(key, &old, false);
         Some(old)
     }
 
     /// Takes out the deletions up to `floor`.
-    pub(super) fn take_deletions(&mut self, floor: u64) -> Vec<(Key, Option<Entry>)> {
-        let kept = self.dead.split_off(&(floor + 1));
-        let mut taken = Vec::new();
-        for ver in std::mem::replace(&mut self.dead, kept) {
-            if let Some(key) = self.by_ver.remove(&ver) {
-                let old = self.keys.remove(&key);
-                if let Some(old) = &old {
-                    self.weigh(&key, old, false);
-                }
-                taken.push((key, old));
-            }
+    pub(super) fn take_deletions(&mut self, floor: u64) -> Vec<(Key, Entry)> {
+        let taken = self.keys.take_deletions(floor);
+        for (key, old) in &taken {
+            self.weigh(key, old, false);
         }
         taken
-    }
-
-    fn took_out(&mut self, key: &Key, old: &Entry) {
-        self.weigh(key, old, false);
-        self.by_ver.remove(&old.ver);
-        self.dead.remove(&old.ver);
     }
 
     /// `entry` of `key` came, or is gone.
@@ -160,6 +132,15 @@ impl Entries {
         }
     }
 }
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        // What else there is follows from the keys.
+        self.live_hash == other.live_hash && self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries {}
 
 /// [`Entries`] that sections with the same ones may hold together; one that changes has its own.
 ///

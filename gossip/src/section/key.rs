@@ -234,7 +234,17 @@ pub enum Applied {
 
 /// Upper bound of the encoded size of a write, in bytes.
 pub(super) fn size(key: &Key, value: Option<&Value>) -> usize {
-    let value = match value {
+    key_size(key) + value_size(value)
+}
+
+/// The share of the key in that.
+pub(super) fn key_size(key: &Key) -> usize {
+    16 + key.topic.len() + key.channel.len()
+}
+
+/// The share of the value in that.
+pub(super) fn value_size(value: Option<&Value>) -> usize {
+    match value {
         None => 1,
         Some(Value::Registered { .. }) => 12,
         Some(Value::Producer(record)) => {
@@ -246,8 +256,7 @@ pub(super) fn size(key: &Key, value: Option<&Value>) -> usize {
                 + p.topology_zone.len()
                 + p.topology_region.len()
         }
-    };
-    16 + key.topic.len() + key.channel.len() + value
+    }
 }
 
 #[cfg(test)]
