@@ -6,6 +6,7 @@
 
 mod audit;
 mod heads;
+mod inactive;
 mod owners;
 mod replica;
 mod rows;
@@ -24,6 +25,7 @@ use crate::section::{Applied, Delta, Key, Name, Section, Snapshot, Value, shared
 use crate::wish::{What, Wish, Wishes};
 
 use audit::Audit;
+use inactive::Inactive;
 use owners::Owners;
 
 pub(crate) use heads::HeadOf;
@@ -38,8 +40,7 @@ pub struct Catalogue {
     me: NodeId,
     own: Section,
     replicas: NodeMap<Replica>,
-    /// Owners that are not active, in order: few, so that they are found without a look at all.
-    inactive: BTreeSet<NodeId>,
+    inactive: Inactive,
     /// Of the heads of this section and of those whose owners are active.
     digest: Digest,
     /// What the own section counts as in it.
@@ -67,7 +68,7 @@ impl Catalogue {
             me,
             own: Section::new(epoch),
             replicas: NodeMap::default(),
-            inactive: BTreeSet::new(),
+            inactive: Inactive::default(),
             digest: Digest::new(0),
             counted: 0,
             owners_of: BTreeMap::new(),
@@ -115,8 +116,13 @@ impl Catalogue {
 
     /// Every other owner that is not active, in order.
     pub fn inactive(&self) -> impl Iterator<Item = (NodeId, &Replica)> {
-        let known = |&node| self.replicas.get(&node).map(|replica| (node, replica));
-        self.inactive.iter().filter_map(known)
+        let known = |node| self.replicas.get(&node).map(|replica| (node, replica));
+        self.inactive.owners().filter_map(known)
+    }
+
+    /// Keys of all of them together; see [`DETACHED_KEYS_MAX`].
+    pub fn inactive_keys(&self) -> usize {
+        self.inactive.total()
     }
 
     /// How long a tombstone hides a producer.
@@ -200,7 +206,7 @@ impl Catalogue {
                 sometimes!("detached_section_kept");
             }
             replica.activate(epoch);
-            self.inactive.remove(&owner);
+            self.inactive.remove(owner);
             self.touch(owner);
             self.all_changed(owner);
         }
@@ -212,7 +218,7 @@ impl Catalogue {
             && replica.active_epoch().is_some()
         {
             replica.detach(now);
-            self.inactive.insert(owner);
+            self.inactive.went_down(owner, replica.section.len(), now);
             // M16, class "equal digests, different content".
             #[cfg(feature = "mutants")]
             if mutant!(M16) {
@@ -227,7 +233,7 @@ impl Catalogue {
     pub fn forget(&mut self, owner: NodeId) {
         if let Some(mut replica) = self.replicas.remove(&owner) {
             replica.recount(owner, None, &mut self.digest);
-            self.inactive.remove(&owner);
+            self.inactive.remove(owner);
             self.touch(owner);
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
             self.changed(owner, &keys);
@@ -256,12 +262,28 @@ impl Catalogue {
             self.touch(self.me);
         }
         self.end_tombstones(now);
+        self.forget_detached(now, luck);
+        for topic in self.wishes.expire(now) {
+            sometimes!("wish_expired");
+            self.dirty_topics.insert(topic);
+        }
+    }
+
+    /// Forgets owners that have been down for too long, and the first of those that are too many.
+    fn forget_detached(&mut self, now: Moment, luck: u64) {
+        let is_old = |since| now.since(since) >= self.detached_kept;
+        let is_much = self.inactive.total() > DETACHED_KEYS_MAX;
+        let is_early = is_armed!("detached_forgotten_early");
+        if !self.inactive.since().is_some_and(is_old) && !is_much && !is_early {
+            return;
+        }
         let mut detached: Vec<(Moment, NodeId, usize)> = self
             .inactive()
             .filter_map(|(node, r)| r.detached_at().map(|at| (at, node, r.section.len())))
             .collect();
         detached.sort_unstable();
-        let mut keys: usize = detached.iter().map(|&(_, _, len)| len).sum();
+        self.inactive.looked_at(detached.first().map(|&(at, ..)| at));
+        let mut keys = self.inactive.total();
         for (at, node, len) in detached {
             // N04, class "the dead are never buried".
             let is_over = now.since(at) >= self.detached_kept && !mutant!(N04);
@@ -275,10 +297,6 @@ impl Catalogue {
                 keys -= len;
                 self.forget(node);
             }
-        }
-        for topic in self.wishes.expire(now) {
-            sometimes!("wish_expired");
-            self.dirty_topics.insert(topic);
         }
     }
 
@@ -347,7 +365,7 @@ impl Catalogue {
                 replica.section.begin_audit();
             }
             self.replicas.insert(owner, replica);
-            self.inactive.insert(owner);
+            self.inactive.insert(owner, 0);
             self.touch(owner);
         }
         self.replicas.get_or_default(owner)

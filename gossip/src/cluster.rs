@@ -27,7 +27,7 @@ use crate::audit::Touched;
 use crate::catalogue::Catalogue;
 use crate::codec::{encode_into, shorten_swim};
 use crate::config::Timings;
-use crate::envelope::{Seal, Sender};
+use crate::envelope::{HEADER_BYTES, Seal, Sender};
 use crate::identity::Identity;
 use crate::membership::{Change, Membership};
 use crate::message::{KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Message};
@@ -395,11 +395,9 @@ impl Cluster {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
         if self.membership.has_sends() {
-            let packets = self.membership.take_sends();
-            for (to, packet) in packets.iter() {
-                self.send_swim(to, packet);
+            for (to, packet) in self.membership.take_sends() {
+                self.send_swim(to.socket(), &packet);
             }
-            self.membership.sent(packets);
         }
     }
 
@@ -411,14 +409,21 @@ impl Cluster {
         if self.is_stopped {
             return;
         }
-        // Most messages fit; they are encoded where they are sent from.
-        let mut bytes = Vec::with_capacity(DATAGRAM_BYTES_USUAL);
+        let bytes = self.sealed(DATAGRAM_BYTES_USUAL, |bytes| {
+            bytes.push(KIND_MESSAGE);
+            encode_into(message, bytes);
+        });
+        self.outputs.push_back(Output::Datagram { to, bytes });
+    }
+
+    /// An envelope with what `body` appends, about so many bytes: encoded where it is sent from.
+    fn sealed(&mut self, about: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + about);
         let sender = self.next_sender();
         self.seal.begin(sender, &mut bytes);
-        bytes.push(KIND_MESSAGE);
-        encode_into(message, &mut bytes);
+        body(&mut bytes);
         self.seal.finish(&mut bytes);
-        self.outputs.push_back(Output::Datagram { to, bytes });
+        bytes
     }
 
     fn send_body(&mut self, to: SocketAddr, kind: u8, body: &[u8]) {
@@ -439,13 +444,9 @@ impl Cluster {
         if self.is_stopped {
             return;
         }
-        let bytes = self.close_envelope(parts);
-        self.outputs.push_back(Output::Datagram { to, bytes });
-    }
-
-    fn close_envelope(&mut self, parts: &[&[u8]]) -> Vec<u8> {
         let sender = self.next_sender();
-        self.seal.seal_parts(sender, parts)
+        let bytes = self.seal.seal_parts(sender, parts);
+        self.outputs.push_back(Output::Datagram { to, bytes });
     }
 
     /// What the next envelope says of this node.

@@ -247,9 +247,16 @@ pub fn reach(point: usize) {
 pub fn deviates(site: u64, about: &[u64]) -> bool {
     WATCH.with(|watch| {
         let threshold = watch.threshold.get();
-        threshold != 0 && draw(watch.luck.get(), site, &[]) < threshold && {
-            draw(watch.luck.get(), site, about) < threshold
-        }
+        is_armed(site) && draw(watch.luck.get(), site, about) < threshold
+    })
+}
+
+/// Whether a site may deviate in this run. Ask by [`is_armed!`](crate::is_armed!).
+#[inline]
+pub fn is_armed(site: u64) -> bool {
+    WATCH.with(|watch| {
+        let threshold = watch.threshold.get();
+        threshold != 0 && draw(watch.luck.get(), site, &[]) < threshold
     })
 }
 
@@ -284,6 +291,16 @@ macro_rules! buggify {
     ($name:literal, $($about:expr),+ $(,)?) => {{
         const SITE: u64 = $crate::coverage::site($name);
         $crate::coverage::deviates(SITE, &[$($about),+])
+    }};
+}
+
+/// `is_armed!("flush_late")`: whether that site may deviate in this run, so that a core that has
+/// nothing to do need not ask about each thing it would do.
+#[macro_export]
+macro_rules! is_armed {
+    ($name:literal) => {{
+        const SITE: u64 = $crate::coverage::site($name);
+        $crate::coverage::is_armed(SITE)
     }};
 }
 

@@ -227,6 +227,25 @@ pub enum Frame {
     End,
 }
 
+impl Frame {
+    /// About how many bytes its encoding takes, so that room is made once: enough where addresses
+    /// are of IPv4.
+    pub(crate) fn bytes_about(&self) -> usize {
+        let items = match self {
+            Self::Hello { .. } | Self::EpochTaken { .. } | Self::End => 32,
+            Self::Members { members, left } => members.len() * 34 + left.len() * 18,
+            Self::Heads(heads) => heads.len() * 24,
+            Self::Asks(asks) => asks.len() * 24,
+            Self::Deltas(deltas) => {
+                let ops = deltas.iter().flat_map(|owned| &owned.delta.ops);
+                deltas.len() * 40 + ops.map(Op::size).sum::<usize>()
+            }
+            Self::Snapshot { ops, .. } => 40 + ops.iter().map(Op::size).sum::<usize>(),
+        };
+        16 + items
+    }
+}
+
 /// The packet of the failure detector in the body of a datagram of `sender`, whole; `None`: the
 /// body is something else, or malformed.
 pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {

@@ -258,7 +258,7 @@ fn a_member_is_suspected_to_be_killed_as_soon_as_others_are_asked_to_probe_it() 
             members.handle_due(now);
             let sent = members.take_sends();
             let failed = members.take_failed_probes();
-            pinged = pinged.or(sent.iter().next().map(|(to, _)| (now, to)));
+            pinged = pinged.or(sent.first().map(|(to, _)| (now, to.socket())));
             let Some(pinged) = pinged else { continue };
             if let [gone] = failed[..] {
                 assert_eq!(gone.addr.socket(), pinged.1);

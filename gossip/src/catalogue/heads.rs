@@ -35,6 +35,7 @@ impl Catalogue {
             self.counted = self.digest.replace(owner, self.counted, head);
         } else if let Some(replica) = self.replicas.get_mut(&owner) {
             replica.recount(owner, replica.head(), &mut self.digest);
+            self.inactive.recount(owner, || replica.section.len());
         }
         if let Some(audit) = &mut self.audit {
             audit.touch(owner);

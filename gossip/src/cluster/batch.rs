@@ -114,7 +114,8 @@ impl<'a> Batch<'a> {
     /// The messages, encoded.
     pub(super) fn bodies(&self) -> Vec<Vec<u8>> {
         let deltas = self.datagrams.iter().map(|deltas| {
-            let mut body = deltas_head(deltas.len());
+            let bytes = deltas.iter().map(|delta| delta.len()).sum::<usize>();
+            let mut body = deltas_head(deltas.len(), bytes);
             for delta in deltas {
                 body.extend_from_slice(delta);
             }

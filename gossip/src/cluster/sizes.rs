@@ -42,7 +42,6 @@ impl Sizes {
 impl Cluster {
     /// How much is held now.
     pub fn sizes(&self) -> Sizes {
-        let detached = self.catalogue.inactive();
         let (outbound, inbound, staged_bytes) = self.streams.sizes();
         Sizes {
             owners: 1 + self.catalogue.replicas().len(),
@@ -51,7 +50,7 @@ impl Cluster {
             members: self.membership.known_count(),
             left: self.membership.left().len(),
             wishes: self.catalogue.wishes_ref().len(),
-            detached_keys: detached.map(|(_, replica)| replica.section.len()).sum(),
+            detached_keys: self.catalogue.inactive_keys(),
             outbound,
             inbound,
             staged_bytes,

@@ -10,7 +10,7 @@ use grapevine_protocol::Moment;
 
 use super::{Cluster, ConnId, Output};
 use crate::NodeId;
-use crate::codec::{decode_frame, encode};
+use crate::codec::{decode_frame, encode_into};
 use crate::identity::Identity;
 use crate::membership::MEMBERS_MAX;
 use crate::message::{Ask, FRAME_BYTES_MAX, Frame, Head, Liveness, MemberState, Purpose};
@@ -422,7 +422,7 @@ impl Cluster {
         if self.is_stopped {
             return;
         }
-        let bytes = self.close_envelope(&[&encode(frame)]);
+        let bytes = self.sealed(frame.bytes_about(), |bytes| encode_into(frame, bytes));
         debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
         self.outputs.push_back(Output::Write(id, bytes));
     }
@@ -446,14 +446,13 @@ impl Cluster {
         // Also of those that are down: they may be alive there, and changed little since.
         let own = self.catalogue.own();
         let others = self.catalogue.replicas().map(|(owner, replica)| (owner, &replica.section));
-        let heads: Vec<Head> = std::iter::once((self.boot.node, own))
-            .chain(others)
-            .filter(|(_, section)| section.ver > 0)
-            .map(|(owner, section)| {
-                let (epoch, ver) = (section.epoch, section.ver);
-                Head { owner, epoch, ver, by_stream: true }
-            })
-            .collect();
+        let mut heads = Vec::with_capacity(1 + others.len());
+        for (owner, section) in std::iter::once((self.boot.node, own)).chain(others) {
+            let (epoch, ver) = (section.epoch, section.ver);
+            if ver > 0 {
+                heads.push(Head { owner, epoch, ver, by_stream: true });
+            }
+        }
         for heads in heads.chunks(FRAME_ITEMS_MAX) {
             self.write(id, &Frame::Heads(heads.to_vec()));
         }

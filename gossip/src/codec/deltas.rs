@@ -6,7 +6,7 @@
 
 use super::{
     BorrowDecode, BorrowDecoder, CodecError, DecodeError, Encode, EncodeError, Encoder,
-    decode_frame, decode_front, encode,
+    decode_frame, decode_front, encode, encode_into,
 };
 use crate::NodeId;
 use crate::message::{DELTA_OPS_MAX, OwnedDelta};
@@ -14,6 +14,9 @@ use crate::section::{Delta, Op};
 
 /// The case of [`Message`](crate::message::Message) that holds deltas, as its first byte.
 const CASE: u8 = 0;
+
+/// Most bytes of the case and the number of deltas.
+const HEAD_BYTES_MAX: usize = 1 + 9;
 
 /// Fewest bytes of a delta: owner, epoch, from, to, floor, and a length and number of writes.
 const DELTA_BYTES_MIN: usize = 7;
@@ -35,9 +38,11 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// How a message of `count` deltas begins; their encodings follow.
-pub(crate) fn deltas_head(count: usize) -> Vec<u8> {
-    encode(&(CASE, count as u64))
+/// How a message of `count` deltas begins; their encodings, `bytes` in all, follow.
+pub(crate) fn deltas_head(count: usize, bytes: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_BYTES_MAX + bytes);
+    encode_into(&(CASE, count as u64), &mut head);
+    head
 }
 
 /// Whether a message is [`decode_deltas`]'s.
@@ -164,7 +169,7 @@ mod tests {
     fn what_is_not_wanted_has_no_writes_and_all_else_is_there() {
         let bytes = message();
         assert!(has_deltas(&bytes));
-        assert!(bytes.starts_with(&deltas_head(3)));
+        assert!(bytes.starts_with(&deltas_head(3, 0)));
         let all = whole(&bytes).unwrap();
         assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap().as_ref(), Some(&all));
         let mut asked = Vec::new();
@@ -194,7 +199,7 @@ mod tests {
         let begin = |ops: &[u8]| (0_u64, 1_u64, 0_u64, 1_u64, 0_u64, ops.to_vec());
         for count in [2, u64::from(u32::MAX), u64::MAX] {
             let ops = [encode(&count), vec![0; OP_BYTES_MIN]].concat();
-            let bytes = [deltas_head(1), encode(&begin(&ops))].concat();
+            let bytes = [deltas_head(1, 0), encode(&begin(&ops))].concat();
             let refused = decode_deltas(&bytes, |_, _, _| true);
             assert!(matches!(refused, Err(CodecError::TooMany)), "{refused:?}");
             assert!(decode_datagram::<Message>(&bytes).is_err());
@@ -209,7 +214,7 @@ mod tests {
             ops.truncate(ops.len() - cut);
             ops.resize(ops.len() + 1 - cut, 0);
             let bytes = encode(&(0_u64, 1_u64, 0_u64, 1_u64, 0_u64, ops));
-            let bytes = [deltas_head(1), bytes].concat();
+            let bytes = [deltas_head(1, 0), bytes].concat();
             assert!(decode_deltas(&bytes, |_, _, _| true).is_err());
         }
     }

@@ -170,7 +170,7 @@ impl Runtime<Identity> for &mut Effects {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.sends.push(to.addr, data);
+        self.sends.push((to.addr, data.to_vec()));
     }
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {

@@ -5,6 +5,8 @@
 //! member is forgotten a day after its death: the same news once more changes nothing. It is
 //! recognised by its bytes, before they are decoded and before foca searches its members.
 
+use std::borrow::Cow;
+
 use crate::codec::{endpoint, split_member};
 use crate::identity::Endpoint;
 use crate::keyed;
@@ -20,10 +22,13 @@ const PLACES: (usize, usize) = (64, 8192);
 pub(super) struct Heard {
     /// Two neighbours are for the same news. Zero: none.
     places: Vec<u64>,
-    /// Of the news in the packet at hand.
-    pending: Vec<u64>,
-    /// The packet at hand without what was heard before.
-    sifted: Vec<u8>,
+}
+
+/// A packet without what was heard before.
+pub(super) struct Sifted<'a> {
+    pub(super) packet: Cow<'a, [u8]>,
+    /// Hashes of the news that are left, for [`Heard::believed`].
+    pub(super) news: Vec<u64>,
 }
 
 impl Heard {
@@ -33,54 +38,55 @@ impl Heard {
     ///
     /// A packet that cannot be read stays as it is.
     pub(super) fn sift<'a>(
-        &'a mut self,
+        &mut self,
         packet: &'a [u8],
         updates: usize,
         (key, me, members): (u64, Endpoint, usize),
-    ) -> &'a [u8] {
-        self.pending.clear();
+    ) -> Sifted<'a> {
+        let whole = |news| Sifted { packet: Cow::Borrowed(packet), news };
         let (header, updates) = packet.split_at(packet.len() - updates);
-        let Some((count, mut rest)) = updates.split_first_chunk::<2>() else { return packet };
+        let Some((count, mut rest)) = updates.split_first_chunk::<2>() else {
+            return whole(Vec::new());
+        };
         let count = u16::from_be_bytes(*count);
         if count == 0 {
-            return packet;
+            return whole(Vec::new());
         }
         self.make_room(members);
-        self.sifted.clear();
-        self.sifted.extend_from_slice(header);
-        self.sifted.extend_from_slice(&[0; 2]);
+        let mut pending = Vec::new();
+        let mut sifted = Vec::with_capacity(packet.len());
+        sifted.extend_from_slice(header);
+        sifted.extend_from_slice(&[0; 2]);
         let me = endpoint(me);
         let mut kept: u16 = 0;
         for _ in 0..count {
-            let Some(news) = split_member(&mut rest) else { return packet };
+            let Some(news) = split_member(&mut rest) else { return whole(pending) };
             if !news.starts_with(me.as_slice()) {
                 let hash = hash(key, news);
                 if self.has(hash) {
                     continue;
                 }
-                self.pending.push(hash);
+                pending.push(hash);
             }
-            self.sifted.extend_from_slice(news);
+            sifted.extend_from_slice(news);
             kept += 1;
         }
         if kept == count || !rest.is_empty() {
-            return packet;
+            return whole(pending);
         }
         let at = header.len();
-        self.sifted[at..at + 2].copy_from_slice(&kept.to_be_bytes());
-        &self.sifted
+        sifted[at..at + 2].copy_from_slice(&kept.to_be_bytes());
+        Sifted { packet: Cow::Owned(sifted), news: pending }
     }
 
-    /// The news of the packet at hand were believed.
-    pub(super) fn believed(&mut self) {
-        for at in 0..self.pending.len() {
-            let hash = self.pending[at];
+    /// These were believed.
+    pub(super) fn believed(&mut self, news: &[u64]) {
+        for &hash in news {
             let place = self.place(hash);
             // The older of the two goes.
             self.places[place ^ 1] = self.places[place];
             self.places[place] = hash;
         }
-        self.pending.clear();
     }
 
     /// Something was forgotten: all may be news.
@@ -142,7 +148,16 @@ mod tests {
     }
 
     fn sift(heard: &mut Heard, packet: &[u8]) -> Vec<u8> {
-        heard.sift(packet, packet.len() - b"header".len(), (1, endpoint(1), 10)).to_vec()
+        sifted(heard, packet).packet.to_vec()
+    }
+
+    fn sifted<'a>(heard: &mut Heard, packet: &'a [u8]) -> Sifted<'a> {
+        heard.sift(packet, packet.len() - b"header".len(), (1, endpoint(1), 10))
+    }
+
+    fn believe(heard: &mut Heard, packet: &[u8]) {
+        let Sifted { news, .. } = sifted(heard, packet);
+        heard.believed(&news);
     }
 
     #[test]
@@ -152,7 +167,7 @@ mod tests {
         let first = packet(std::slice::from_ref(&old));
         assert_eq!(sift(&mut heard, &first), first);
         assert_eq!(sift(&mut heard, &first), first, "nobody said that it was believed");
-        heard.believed();
+        believe(&mut heard, &first);
         let other = member(2, 1, State::Suspect);
         let both = packet(&[other.clone(), old]);
         assert_eq!(sift(&mut heard, &both), packet(&[other]));
@@ -166,7 +181,7 @@ mod tests {
         let mine = packet(&[member(1, 0, State::Down)]);
         for _ in 0..2 {
             assert_eq!(sift(&mut heard, &mine), mine);
-            heard.believed();
+            believe(&mut heard, &mine);
         }
     }
 
@@ -174,8 +189,7 @@ mod tests {
     fn what_cannot_be_read_stays_as_it_is() {
         let mut heard = Heard::default();
         let whole = packet(&[member(2, 0, State::Alive), member(3, 0, State::Alive)]);
-        sift(&mut heard, &whole);
-        heard.believed();
+        believe(&mut heard, &whole);
         for len in b"header".len()..whole.len() {
             assert_eq!(sift(&mut heard, &whole[..len]), &whole[..len]);
         }

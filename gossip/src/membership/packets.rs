@@ -7,6 +7,8 @@ use grapevine_protocol::Moment;
 
 use super::Membership;
 use super::guard::told;
+use super::heard::Sifted;
+use super::sends::curb;
 use crate::codec::{SwimCodec, sender_bytes};
 use crate::identity::Identity;
 
@@ -42,7 +44,8 @@ impl Membership {
         let about = (self.hash_key, self.me().addr, self.known_count());
         let header_bytes = bytes.len() - updates.len();
         let is_full = !is_stranger && self.foca.updates_backlog() >= PASSED_ON_MAX;
-        let mut packet = self.heard.sift(bytes, updates.len(), about);
+        let Sifted { packet, news } = self.heard.sift(bytes, updates.len(), about);
+        let mut packet = packet.as_ref();
         let mut not_passed_on: Vec<Member<Identity>> = Vec::new();
         if is_full {
             not_passed_on.extend(told(&packet[header_bytes..]));
@@ -54,7 +57,7 @@ impl Membership {
             let (src, me) = (header.src, self.me());
             let saved = |id: Identity| sender_bytes(id.node, id.epoch);
             let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
-            self.effects.curbed += self.effects.sends.curb(sent_before, src.addr, bytes_max);
+            self.effects.curbed += curb(&mut self.effects.sends, sent_before, src.addr, bytes_max);
         }
         self.settle();
         // foca does not look at what a member that is down has to say.
@@ -67,7 +70,7 @@ impl Membership {
                 }
                 self.settle();
             }
-            self.heard.believed();
+            self.heard.believed(&news);
         }
         match result {
             Ok(()) => Ok(()),
