@@ -13,6 +13,7 @@
 
 mod changes;
 mod effects;
+mod fitting;
 mod foca_config;
 mod guard;
 mod heard;
@@ -28,7 +29,6 @@ use grapevine_protocol::Moment;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::NodeId;
-use crate::codec::SwimCodec;
 use crate::config::Timings;
 use crate::identity::Identity;
 use crate::keyed::hash_words;
@@ -37,6 +37,7 @@ use crate::node_map::NodeMap;
 
 use changes::{Known, STATES_FEW};
 use effects::Effects;
+use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
 
@@ -68,7 +69,7 @@ pub enum Change {
 
 /// The members of the cluster as this node sees them.
 pub struct Membership {
-    foca: Foca<Identity, SwimCodec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    foca: Foca<Identity, Fitting, Xoshiro256PlusPlus, NoCustomBroadcast>,
     effects: Effects,
     /// Active members by node, this one not among them.
     active: NodeMap<Identity>,
@@ -98,7 +99,7 @@ impl Membership {
     /// This node alone.
     pub fn new(me: Identity, timings: &Timings, hash_key: u64, rng: Xoshiro256PlusPlus) -> Self {
         Self {
-            foca: Foca::new(me, foca_config(timings), rng, SwimCodec),
+            foca: Foca::new(me, foca_config(timings), rng, Fitting),
             effects: Effects::default(),
             active: NodeMap::default(),
             changed_at: Moment(0),

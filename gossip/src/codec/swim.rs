@@ -16,7 +16,7 @@ use crate::identity::{Endpoint, Identity};
 
 /// Longest header or member of the failure detector: three identities of IPv6 addresses, each of at
 /// most 44 bytes, and some numbers.
-const SWIM_ITEM_BYTES_MAX: usize = 192;
+pub(crate) const SWIM_ITEM_BYTES_MAX: usize = 192;
 
 /// Largest number that is its own first and only byte.
 const NUMBER_BYTE_MAX: u8 = 250;
@@ -131,6 +131,24 @@ pub(crate) fn endpoint(addr: Endpoint) -> Item {
     let mut item = Item::EMPTY;
     item.put_endpoint(addr);
     item
+}
+
+/// Bytes that `identity` takes.
+pub(crate) fn identity_bytes(identity: &Identity) -> usize {
+    let Identity { addr, node, epoch, renew } = *identity;
+    let addr = addr.socket();
+    let numbers = [addr.port().into(), node.0, epoch, renew.into()];
+    let ip_bytes = if addr.is_ipv4() { 4 } else { 16 };
+    1 + ip_bytes + numbers.map(number_bytes).iter().sum::<usize>()
+}
+
+const fn number_bytes(number: u64) -> usize {
+    match number {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
 }
 
 /// The bytes of the next member, taken from `rest`.

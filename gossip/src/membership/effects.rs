@@ -9,6 +9,7 @@ use grapevine_protocol::Moment;
 use siphasher::sip::SipHasher13;
 
 use super::Membership;
+use super::fitting::fitted;
 use super::sends::Packets;
 use crate::NodeId;
 use crate::cluster::STALL;
@@ -170,7 +171,7 @@ impl Runtime<Identity> for &mut Effects {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.sends.push((to.addr, data.to_vec()));
+        self.sends.push((to.addr, fitted(data)));
     }
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Timings;
 
 /// Largest packet of the failure detector: a datagram less envelope, kind and room for a tag.
-const SWIM_BYTES_MAX: usize = 1180;
+pub(super) const SWIM_BYTES_MAX: usize = 1180;
 
 pub(super) fn foca_config(timings: &Timings) -> foca::Config {
     let three = NonZeroUsize::new(3).expect("3 is not 0");
