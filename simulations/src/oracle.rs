@@ -25,7 +25,7 @@ use sections::Sections;
 use views::Views;
 
 /// Nodes up to which each has its own copy of every section: a hundred have 10,000, of some KB.
-const UNSHARED_NODES_MAX: usize = 128;
+const UNSHARED_NODES_MAX: usize = 32;
 
 /// Everything that watches a run.
 #[derive(Debug)]
