@@ -28,6 +28,8 @@ use audit::Audit;
 use inactive::Inactive;
 use owners::Owners;
 
+use heads::Counted;
+
 pub(crate) use heads::HeadOf;
 pub use replica::Replica;
 
@@ -40,11 +42,13 @@ pub struct Catalogue {
     me: NodeId,
     own: Section,
     replicas: NodeMap<Replica>,
+    /// What each of them counts as in the digest, in the same order.
+    counted: Vec<Counted>,
     inactive: Inactive,
     /// Of the heads of this section and of those whose owners are active.
     digest: Digest,
     /// What the own section counts as in it.
-    counted: u32,
+    own_counted: u32,
     owners_of: BTreeMap<Name, Owners>,
     deletions_kept: Duration,
     detached_kept: Duration,
@@ -68,9 +72,10 @@ impl Catalogue {
             me,
             own: Section::new(epoch),
             replicas: NodeMap::default(),
+            counted: Vec::new(),
             inactive: Inactive::default(),
             digest: Digest::new(0),
-            counted: 0,
+            own_counted: 0,
             owners_of: BTreeMap::new(),
             deletions_kept: timings.deletions_kept,
             detached_kept: timings.detached_kept,
@@ -231,8 +236,11 @@ impl Catalogue {
 
     /// `owner` left, or is gone for good: nothing of it stays.
     pub fn forget(&mut self, owner: NodeId) {
-        if let Some(mut replica) = self.replicas.remove(&owner) {
-            replica.recount(owner, None, &mut self.digest);
+        let place = self.replicas.place(&owner);
+        if let Some(replica) = self.replicas.remove(&owner)
+            && let Ok(at) = place
+        {
+            self.counted.remove(at).count(owner, None, &mut self.digest);
             self.inactive.remove(owner);
             self.touch(owner);
             let keys: Vec<Key> = replica.section.entries().map(|(key, _)| key.clone()).collect();
@@ -359,12 +367,13 @@ impl Catalogue {
 
     /// What is known of `owner`, to be changed: [`touch`](Self::touch) it then.
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
-        if !self.replicas.contains_key(&owner) {
+        if let Err(at) = self.replicas.place(&owner) {
             let mut replica = Replica::default();
             if self.audit.is_some() {
                 replica.section.begin_audit();
             }
             self.replicas.insert(owner, replica);
+            self.counted.insert(at, Counted::new(self.digest.bucket(owner)));
             self.inactive.insert(owner, 0);
             self.touch(owner);
         }

@@ -73,6 +73,8 @@ pub struct Membership {
     effects: Effects,
     /// Active members by node, this one not among them.
     active: NodeMap<Identity>,
+    /// Their hashes, one XOR the other.
+    active_hash: u64,
     /// When they may have changed last.
     changed_at: Moment,
     /// Who left, and in which epoch.
@@ -102,6 +104,7 @@ impl Membership {
             foca: Foca::new(me, foca_config(timings), rng, Fitting),
             effects: Effects::default(),
             active: NodeMap::default(),
+            active_hash: 0,
             changed_at: Moment(0),
             left: BTreeMap::new(),
             changes: Vec::new(),
@@ -355,11 +358,12 @@ impl Membership {
         if let Some(hash) = self.view_hash.get() {
             return hash;
         }
-        let me = self.me();
-        let active = self.active.values().chain(std::iter::once(&me));
-        let mut hash = active.fold(0, |hash, id| {
-            hash ^ hash_words(self.hash_key, [id.node.0, id.epoch, u64::from(id.renew)])
-        });
+        debug_assert_eq!(
+            self.active_hash,
+            self.active.values().fold(0, |hash, id| hash ^ self.hash_of(id)),
+            "it is kept up to date"
+        );
+        let mut hash = self.active_hash ^ self.hash_of(&self.me());
         for (node, epoch) in &self.left {
             // A node that is back makes its mark pointless, and it does not know the mark itself.
             if self.active.get(node).is_some_and(|id| id.epoch > *epoch) {
@@ -369,6 +373,10 @@ impl Membership {
         }
         self.view_hash.set(Some(hash));
         hash
+    }
+
+    fn hash_of(&self, id: &Identity) -> u64 {
+        hash_words(self.hash_key, [id.node.0, id.epoch, u64::from(id.renew)])
     }
 
     /// Members that did not answer a probe within `probe_rtt`, or not by its end.

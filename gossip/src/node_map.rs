@@ -100,6 +100,11 @@ impl<V> NodeMap<V> {
         self.nodes.iter().copied().zip(&self.values)
     }
 
+    /// Where `node` is in the order, or would be.
+    pub(crate) fn place(&self, node: &NodeId) -> Result<usize, usize> {
+        self.nodes.binary_search(node)
+    }
+
     /// What is kept for the node that is `at` such a place in the order.
     pub(crate) fn at(&self, at: usize) -> Option<&V> {
         self.values.get(at)

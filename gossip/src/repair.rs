@@ -11,6 +11,8 @@ use crate::keyed::hash_words;
 /// Most buckets anyone may ask for.
 pub const BUCKETS_MAX: usize = 128;
 
+const _: () = assert!(BUCKETS_MAX.is_power_of_two() && BUCKETS_MAX <= 256, "a bucket is a byte");
+
 /// The digest of what one node knows, kept up to date with each change.
 ///
 /// It has [`BUCKETS_MAX`] values. Of `n` buckets, a power of two, each is the XOR of every `n`-th.
@@ -33,16 +35,21 @@ impl Digest {
         owners.isqrt().max(1).next_power_of_two().min(BUCKETS_MAX)
     }
 
-    /// The bucket of `owner` among `count`.
-    pub fn bucket(&self, owner: NodeId, count: usize) -> usize {
-        let count = count.max(1) as u64;
-        usize::try_from(hash_words(self.key, [owner.0]) % count).unwrap_or(0)
+    /// The bucket of `owner` among [`BUCKETS_MAX`]; among fewer it is the rest of dividing it.
+    pub fn bucket(&self, owner: NodeId) -> u8 {
+        (hash_words(self.key, [owner.0]) % BUCKETS_MAX as u64) as u8
     }
 
-    /// `owner`'s section is in epoch and version `head` now, or does not count if that is `None`
-    /// or it has nothing. `counted` is what this returned for `owner` the last time, 0 at first.
+    /// The section of `owner`, which is in `bucket`, is in epoch and version `head` now, or does
+    /// not count if that is `None` or it has nothing. `counted` is what this returned for `owner`
+    /// the last time, 0 at first.
     #[must_use = "it is asked for at the next change"]
-    pub fn replace(&mut self, owner: NodeId, counted: u32, head: Option<(u64, u64)>) -> u32 {
+    pub fn replace(
+        &mut self,
+        (owner, bucket): (NodeId, u8),
+        counted: u32,
+        head: Option<(u64, u64)>,
+    ) -> u32 {
         let value = match head {
             None | Some((_, 0)) => 0,
             Some((epoch, ver)) => {
@@ -52,8 +59,7 @@ impl Digest {
             }
         };
         if value != counted {
-            let bucket = self.bucket(owner, BUCKETS_MAX);
-            self.values[bucket] ^= counted ^ value;
+            self.values[usize::from(bucket)] ^= counted ^ value;
             self.owners = self.owners + usize::from(value != 0) - usize::from(counted != 0);
         }
         value
@@ -81,11 +87,16 @@ impl Digest {
 mod tests {
     use super::*;
 
+    fn placed(digest: &Digest, owner: u64) -> (NodeId, u8) {
+        (NodeId(owner), digest.bucket(NodeId(owner)))
+    }
+
     #[test]
     fn each_of_n_buckets_is_the_xor_of_every_nth_value() {
         let mut digest = Digest::new(7);
         for owner in 0..1000 {
-            let _counted = digest.replace(NodeId(owner), 0, Some((1, owner + 1)));
+            let placed = placed(&digest, owner);
+            let _counted = digest.replace(placed, 0, Some((1, owner + 1)));
         }
         let every = |at: usize, count: usize| {
             digest.values.iter().skip(at).step_by(count).fold(0, |all, value| all ^ value)

@@ -21,25 +21,62 @@ impl Catalogue {
 
     /// The heads that count in [`digest`](Self::digest): this node's own first.
     pub(crate) fn heads(&self) -> impl Iterator<Item = HeadOf> {
-        let own = (self.me, self.own.epoch, self.own.ver);
-        let others = self
-            .replicas()
-            .filter_map(|(owner, replica)| replica.head().map(|(epoch, ver)| (owner, epoch, ver)));
-        std::iter::once(own).chain(others).filter(|&(_, _, ver)| ver > 0)
+        self.heads_in_buckets().map(|(head, _)| head)
+    }
+
+    /// The same, each with its [bucket](Digest::bucket).
+    pub(crate) fn heads_in_buckets(&self) -> impl Iterator<Item = (HeadOf, u8)> {
+        let own = &self.own;
+        let own = ((self.me, own.epoch, own.ver), self.digest.bucket(self.me));
+        let others = self.replicas.keys().zip(&self.counted).filter(|(_, it)| it.value != 0);
+        let others = others.map(|(&owner, it)| ((owner, it.epoch, it.ver), it.bucket));
+        std::iter::once(own).chain(others).filter(|&((_, _, ver), _)| ver > 0)
     }
 
     /// The epoch or version of `owner`'s section may be another, or whether it counts.
     pub(super) fn touch(&mut self, owner: NodeId) {
         if owner == self.me {
             let head = Some((self.own.epoch, self.own.ver));
-            self.counted = self.digest.replace(owner, self.counted, head);
-        } else if let Some(replica) = self.replicas.get_mut(&owner) {
-            replica.recount(owner, replica.head(), &mut self.digest);
+            let place = (owner, self.digest.bucket(owner));
+            self.own_counted = self.digest.replace(place, self.own_counted, head);
+        } else if let Ok(at) = self.replicas.place(&owner)
+            && let Some(replica) = self.replicas.at(at)
+        {
+            self.counted[at].count(owner, replica.head(), &mut self.digest);
             self.inactive.recount(owner, || replica.section.len());
         }
         if let Some(audit) = &mut self.audit {
             audit.touch(owner);
         }
+    }
+}
+
+/// What an owner's section counts as in the digest of this node: a row of these is what is looked
+/// at to compare with others, and a quarter as long as that of the sections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    epoch: u64,
+    ver: u64,
+    /// 0: it does not count.
+    value: u32,
+    bucket: u8,
+}
+
+impl Counted {
+    /// Nothing yet; `bucket` is its owner's.
+    pub(super) const fn new(bucket: u8) -> Self {
+        Self { epoch: 0, ver: 0, value: 0, bucket }
+    }
+
+    /// The section of `owner` has this head now, or does not count any more.
+    pub(super) fn count(
+        &mut self,
+        owner: NodeId,
+        head: Option<(u64, u64)>,
+        digest: &mut Digest,
+    ) {
+        (self.epoch, self.ver) = head.unwrap_or((0, 0));
+        self.value = digest.replace((owner, self.bucket), self.value, head);
     }
 }
 
@@ -58,7 +95,8 @@ mod tests {
     fn from_all(catalogue: &Catalogue, count: usize) -> Vec<u32> {
         let mut digest = Digest::new(7);
         for (owner, epoch, ver) in catalogue.heads() {
-            let _counted = digest.replace(owner, 0, Some((epoch, ver)));
+            let place = (owner, digest.bucket(owner));
+            let _counted = digest.replace(place, 0, Some((epoch, ver)));
         }
         digest.values(Some(count))
     }

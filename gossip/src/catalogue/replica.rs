@@ -2,8 +2,6 @@
 
 use grapevine_protocol::Moment;
 
-use crate::NodeId;
-use crate::repair::Digest;
 use crate::section::Section;
 
 /// Another owner's section as this node knows it: a cache, never authoritative.
@@ -12,8 +10,6 @@ pub struct Replica {
     /// What is known of it.
     pub section: Section,
     standing: Standing,
-    /// What it counts as in the digest of this node.
-    counted: u32,
     /// The epoch the owner is active in, or since when it is down: apart from `standing`, since
     /// every node holds one of these for each other.
     since: u64,
@@ -60,11 +56,6 @@ impl Replica {
     /// Membership: the owner is down.
     pub(super) const fn detach(&mut self, now: Moment) {
         (self.standing, self.since) = (Standing::Detached, now.0);
-    }
-
-    /// `owner`'s section may be another, or not count any more.
-    pub(super) fn recount(&mut self, owner: NodeId, head: Option<(u64, u64)>, digest: &mut Digest) {
-        self.counted = digest.replace(owner, self.counted, head);
     }
 
     /// Epoch and version of the section, if the owner is active: what others are told of it.

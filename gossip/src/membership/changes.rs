@@ -80,10 +80,14 @@ impl Membership {
             self.changes.push(if is_replaced { Change::Replaced(old) } else { Change::Down(old) });
         }
         for node in changed.iter().filter(|node| !newest.contains_key(node)) {
-            self.active.remove(node);
+            if let Some(old) = self.active.remove(node) {
+                self.active_hash ^= self.hash_of(&old);
+            }
         }
         for (node, id) in newest {
-            if self.active.insert(node, id) != Some(id) {
+            let old = self.active.insert(node, id);
+            if old != Some(id) {
+                self.active_hash ^= self.hash_of(&id) ^ old.map_or(0, |old| self.hash_of(&old));
                 self.changes.push(Change::Up(id));
             }
         }

@@ -14,15 +14,19 @@ use crate::keyed;
 /// Places for each member: in a partition there are two rumours about each, and an alive one.
 const PLACES_PER_MEMBER: usize = 2;
 
-/// Fewest and most places, of 8 bytes each.
+/// Fewest and most places, of 4 bytes each.
 const PLACES: (usize, usize) = (64, 8192);
 
 /// Hashes of the news heard last.
 #[derive(Default)]
 pub(super) struct Heard {
     /// Two neighbours are for the same news. Zero: none.
-    places: Vec<u64>,
+    places: Vec<Mark>,
 }
+
+/// What is kept of a hash: of four thousand million news one is taken for another, and that node
+/// finds out by comparing views.
+type Mark = u32;
 
 /// A packet without what was heard before.
 pub(super) struct Sifted<'a> {
@@ -62,7 +66,7 @@ impl Heard {
         for _ in 0..count {
             let Some(news) = split_member(&mut rest) else { return whole(pending) };
             if !news.starts_with(me.as_slice()) {
-                let hash = hash(key, news);
+                let hash = keyed::hash(key, news);
                 if self.has(hash) {
                     continue;
                 }
@@ -85,7 +89,7 @@ impl Heard {
             let place = self.place(hash);
             // The older of the two goes.
             self.places[place ^ 1] = self.places[place];
-            self.places[place] = hash;
+            self.places[place] = mark(hash);
         }
     }
 
@@ -96,7 +100,7 @@ impl Heard {
 
     fn has(&self, hash: u64) -> bool {
         let place = self.place(hash);
-        self.places[place] == hash || self.places[place ^ 1] == hash
+        self.places[place..place + 2].contains(&mark(hash))
     }
 
     fn place(&self, hash: u64) -> usize {
@@ -113,9 +117,9 @@ impl Heard {
     }
 }
 
-fn hash(key: u64, news: &[u8]) -> u64 {
-    // Zero is for no news.
-    keyed::hash(key, news).max(1)
+/// Of other bits than those that say where it is. Zero is for no news.
+fn mark(hash: u64) -> Mark {
+    ((hash >> 32) as Mark).max(1)
 }
 
 #[cfg(test)]
