@@ -1,6 +1,7 @@
 //! Who a member is to the failure detector.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::NodeId;
@@ -9,7 +10,7 @@ use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError
 /// Where a node receives gossip: a [`SocketAddr`] without what only its own host knows (flow and
 /// scope), in 20 bytes instead of 32. Every node holds one for every other, and foca compares one
 /// with all of them for each piece of news.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Eq, Ord, PartialOrd)]
 pub struct Endpoint {
     is_v6: bool,
     /// An IPv4 address is in the last.
@@ -17,7 +18,55 @@ pub struct Endpoint {
     port: u16,
 }
 
+/// As it would be derived, but what differs most is compared first: the end of the address and the
+/// port.
+impl PartialEq for Endpoint {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let [a, b, c, last] = self.ip;
+        let [other_a, other_b, other_c, other_last] = other.ip;
+        last == other_last
+            && self.port == other.port
+            && (a, b, c) == (other_a, other_b, other_c)
+            && self.is_v6 == other.is_v6
+    }
+}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.is_v6, self.ip, self.port).hash(state);
+    }
+}
+
 impl Endpoint {
+    /// Of an IPv4 address.
+    pub(crate) fn v4(ip: [u8; 4], port: u16) -> Self {
+        Self { is_v6: false, ip: [0, 0, 0, u32::from_be_bytes(ip)], port }
+    }
+
+    /// Of an IPv6 address.
+    pub(crate) fn v6(ip: [u8; 16], port: u16) -> Self {
+        SocketAddr::from((ip, port)).into()
+    }
+
+    /// The address, if it is of IPv4.
+    pub(crate) fn ipv4(self) -> Option<[u8; 4]> {
+        (!self.is_v6).then(|| self.ip[3].to_be_bytes())
+    }
+
+    /// The address as one of IPv6.
+    pub(crate) fn ipv6(self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        for (place, word) in octets.chunks_exact_mut(4).zip(self.ip) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        octets
+    }
+
+    pub(crate) const fn port(self) -> u16 {
+        self.port
+    }
+
     /// As sockets want it.
     pub fn socket(self) -> SocketAddr {
         let bits = self.ip.iter().fold(0, |bits: u128, &word| bits << 32 | u128::from(word));

@@ -36,7 +36,7 @@ use crate::message::MemberState;
 use crate::node_map::NodeMap;
 
 use changes::{Known, STATES_FEW};
-use effects::Effects;
+use effects::{Effects, News};
 use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
@@ -472,7 +472,11 @@ impl Membership {
         }
         self.view_hash.set(None);
         self.changed_at = self.effects.now;
-        let mut changed = std::mem::take(&mut self.effects.changed);
+        let news = std::mem::take(&mut self.effects.news);
+        if self.take_plain(&news) {
+            return;
+        }
+        let mut changed: Vec<NodeId> = news.iter().flat_map(News::nodes).collect();
         changed.sort_unstable();
         changed.dedup();
         let outdated = self.compare_active(&changed);

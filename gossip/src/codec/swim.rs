@@ -5,8 +5,6 @@
 //! Their bytes are what the codec would make of them: fields in order, a case of an enum as its
 //! number, integers of more than one byte as short as their value is.
 
-use std::net::{IpAddr, SocketAddr};
-
 use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 
@@ -136,9 +134,8 @@ pub(crate) fn endpoint(addr: Endpoint) -> Item {
 /// Bytes that `identity` takes.
 pub(crate) fn identity_bytes(identity: &Identity) -> usize {
     let Identity { addr, node, epoch, renew } = *identity;
-    let addr = addr.socket();
     let numbers = [addr.port().into(), node.0, epoch, renew.into()];
-    let ip_bytes = if addr.is_ipv4() { 4 } else { 16 };
+    let ip_bytes = if addr.ipv4().is_some() { 4 } else { 16 };
     1 + ip_bytes + numbers.map(number_bytes).iter().sum::<usize>()
 }
 
@@ -276,15 +273,11 @@ impl Item {
     }
 
     fn put_endpoint(&mut self, addr: Endpoint) {
-        let addr = addr.socket();
-        match addr.ip() {
-            IpAddr::V4(ip) => {
-                self.put(&[0]);
-                self.put(&ip.octets());
-            }
-            IpAddr::V6(ip) => {
+        match addr.ipv4() {
+            Some([a, b, c, d]) => self.put(&[0, a, b, c, d]),
+            None => {
                 self.put(&[1]);
-                self.put(&ip.octets());
+                self.put(&addr.ipv6());
             }
         }
         self.put_number(addr.port().into());
@@ -377,16 +370,20 @@ fn take_message(bytes: &mut &[u8]) -> Option<Message<Identity>> {
 }
 
 fn take_identity(bytes: &mut &[u8]) -> Option<Identity> {
-    let ip = match take_number(bytes, NUMBER_FOUR)? {
-        0 => IpAddr::from(take_octets::<4>(bytes)?),
-        1 => IpAddr::from(take_octets::<16>(bytes)?),
-        _ => return None,
-    };
-    let port = take_number(bytes, NUMBER_TWO)?.try_into().ok()?;
+    let addr = take_endpoint(bytes)?;
     let node = NodeId(take_number(bytes, NUMBER_EIGHT)?);
     let epoch = take_number(bytes, NUMBER_EIGHT)?;
     let renew = take_number(bytes, NUMBER_FOUR)?.try_into().ok()?;
-    Some(Identity { addr: SocketAddr::new(ip, port).into(), node, epoch, renew })
+    Some(Identity { addr, node, epoch, renew })
+}
+
+fn take_endpoint(bytes: &mut &[u8]) -> Option<Endpoint> {
+    let port = |bytes: &mut &[u8]| take_number(bytes, NUMBER_TWO)?.try_into().ok();
+    match take_number(bytes, NUMBER_FOUR)? {
+        0 => take_octets(bytes).and_then(|ip| Some(Endpoint::v4(ip, port(bytes)?))),
+        1 => take_octets(bytes).and_then(|ip| Some(Endpoint::v6(ip, port(bytes)?))),
+        _ => None,
+    }
 }
 
 fn take_octets<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -419,6 +416,7 @@ fn take_number(bytes: &mut &[u8], widest: u8) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::net::SocketAddr;
 
     use foca::Codec;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use foca::{Identity as _, Member, State};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::effects::News;
 use super::{Change, Membership};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
@@ -35,6 +36,51 @@ impl Membership {
             lives += usize::from(self.active.get(&id.node) == Some(id));
         }
         lives > DEATHS_FEW.max(self.active.len() / 4)
+    }
+
+    /// Brings `active` and `changes` up to date as [`compare_active`](Self::compare_active) would,
+    /// if all that happened is that nodes came that have no other identity, and went. False if it
+    /// is not, and nothing was done: then all members have to be looked at.
+    pub(super) fn take_plain(&mut self, news: &[News]) -> bool {
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        for news in news {
+            match *news {
+                News::Up(id) => came.push(id),
+                News::Down(id) => went.push(id),
+                News::Renamed(..) => return false,
+            }
+        }
+        came.sort_unstable_by_key(|id| id.node);
+        went.sort_unstable_by_key(|id| id.node);
+        let me = self.me().node;
+        let is_twice = |pair: &[Identity]| pair[0].node == pair[1].node;
+        let is_plain = |id: &Identity| {
+            let is_left = self.left.get(&id.node).is_some_and(|&epoch| epoch >= id.epoch);
+            id.node != me && !is_left && !self.active.contains_key(&id.node)
+        };
+        // Where a node has several identities, or this node a twin, there are more in foca.
+        if self.foca.num_members() + went.len() != self.active.len() + came.len()
+            || came.windows(2).chain(went.windows(2)).any(is_twice)
+            || !came.iter().all(is_plain)
+            || went.iter().any(|id| self.active.get(&id.node) != Some(id))
+        {
+            return false;
+        }
+        for id in went {
+            self.active.remove(&id.node);
+            self.active_hash ^= self.hash_of(&id);
+            self.changes.push(Change::Down(id));
+        }
+        for id in came {
+            self.active.insert(id.node, id);
+            self.active_hash ^= self.hash_of(&id);
+            self.changes.push(Change::Up(id));
+        }
+        debug_assert!(
+            self.foca.iter_members().all(|it| self.active.get(&it.id().node) == Some(it.id())),
+            "it is what all members say"
+        );
+        true
     }
 
     /// Brings `active` and `changes` up to date with what foca says of the nodes in `changed`.

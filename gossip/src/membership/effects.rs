@@ -36,8 +36,8 @@ pub(super) struct Effects {
     burials: VecDeque<(Moment, u64)>,
     /// Something about this node or others changed.
     pub(super) is_dirty: bool,
-    /// Nodes of which an identity came, went or was replaced.
-    pub(super) changed: Vec<NodeId>,
+    /// What came, went or was replaced, in order.
+    pub(super) news: Vec<News>,
     pub(super) renewed: bool,
     /// foca took the packet at hand.
     pub(super) has_received: bool,
@@ -54,7 +54,30 @@ pub(super) struct Effects {
     pub(super) curbed: u64,
 }
 
+/// An identity came or went, or one of the second node took the place of one of the first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum News {
+    Up(Identity),
+    Down(Identity),
+    Renamed(NodeId, NodeId),
+}
+
+impl News {
+    /// Whom it concerns; twice the same, if it is one.
+    pub(super) const fn nodes(&self) -> [NodeId; 2] {
+        match *self {
+            Self::Up(id) | Self::Down(id) => [id.node; 2],
+            Self::Renamed(old, new) => [old, new],
+        }
+    }
+}
+
 impl Effects {
+    fn news(&mut self, news: News) {
+        self.is_dirty = true;
+        self.news.push(news);
+    }
+
     /// It is `now`.
     pub(super) fn advance(&mut self, now: Moment) {
         if now.since(self.now) > STALL {
@@ -128,14 +151,9 @@ impl Membership {
 impl Runtime<Identity> for &mut Effects {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
         match notification {
-            Notification::MemberUp(id) | Notification::MemberDown(id) => {
-                self.is_dirty = true;
-                self.changed.push(id.node);
-            }
-            Notification::Rename(old, new) => {
-                self.is_dirty = true;
-                self.changed.extend([old.node, new.node]);
-            }
+            Notification::MemberUp(id) => self.news(News::Up(*id)),
+            Notification::MemberDown(id) => self.news(News::Down(*id)),
+            Notification::Rename(old, new) => self.news(News::Renamed(old.node, new.node)),
             Notification::Active | Notification::Idle | Notification::Defunct => {
                 self.is_dirty = true
             }
