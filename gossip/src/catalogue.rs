@@ -367,17 +367,18 @@ impl Catalogue {
 
     /// What is known of `owner`, to be changed: [`touch`](Self::touch) it then.
     fn replica_mut(&mut self, owner: NodeId) -> &mut Replica {
-        if let Err(at) = self.replicas.place(&owner) {
+        let at = self.replicas.place(&owner).unwrap_or_else(|at| {
             let mut replica = Replica::default();
-            if self.audit.is_some() {
+            if let Some(audit) = &mut self.audit {
                 replica.section.begin_audit();
+                audit.touch(owner);
             }
-            self.replicas.insert(owner, replica);
+            self.replicas.insert_at(at, owner, replica);
             self.counted.insert(at, Counted::new(self.digest.bucket(owner)));
             self.inactive.insert(owner, 0);
-            self.touch(owner);
-        }
-        self.replicas.get_or_default(owner)
+            at
+        });
+        self.replicas.at_mut(at)
     }
 
     fn after_apply(&mut self, owner: NodeId, applied: &Applied) {

@@ -48,29 +48,21 @@ impl<V> NodeMap<V> {
         self.nodes.binary_search(node).ok().map(|at| &mut self.values[at])
     }
 
-    /// What is kept for `node`, from now on if nothing was.
-    pub fn get_or_default(&mut self, node: NodeId) -> &mut V
-    where
-        V: Default,
-    {
-        let at = self.nodes.binary_search(&node).unwrap_or_else(|at| {
-            self.nodes.insert(at, node);
-            self.values.insert(at, V::default());
-            at
-        });
-        &mut self.values[at]
-    }
-
     /// Keeps `value` for `node`; what was kept before.
     pub fn insert(&mut self, node: NodeId, value: V) -> Option<V> {
         match self.nodes.binary_search(&node) {
             Ok(at) => Some(std::mem::replace(&mut self.values[at], value)),
             Err(at) => {
-                self.nodes.insert(at, node);
-                self.values.insert(at, value);
+                self.insert_at(at, node, value);
                 None
             }
         }
+    }
+
+    /// Keeps `value` for `node`, for which there is none: its [`place`](Self::place) is `at`.
+    pub(crate) fn insert_at(&mut self, at: usize, node: NodeId, value: V) {
+        self.nodes.insert(at, node);
+        self.values.insert(at, value);
     }
 
     /// Takes out what is kept for `node`.
@@ -103,6 +95,15 @@ impl<V> NodeMap<V> {
     /// Where `node` is in the order, or would be.
     pub(crate) fn place(&self, node: &NodeId) -> Result<usize, usize> {
         self.nodes.binary_search(node)
+    }
+
+    /// What is kept for the node whose place is `at`.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub(crate) fn at_mut(&mut self, at: usize) -> &mut V {
+        &mut self.values[at]
     }
 
     /// What is kept for the node that is `at` such a place in the order.
@@ -142,7 +143,11 @@ mod tests {
                 match step {
                     0 => prop_assert_eq!(map.remove(&node), model.remove(&node)),
                     1 => {
-                        *map.get_or_default(node) += 1;
+                        let at = map.place(&node).unwrap_or_else(|at| {
+                            map.insert_at(at, node, 0);
+                            at
+                        });
+                        *map.at_mut(at) += 1;
                         *model.entry(node).or_default() += 1;
                     }
                     _ => prop_assert_eq!(map.insert(node, value), model.insert(node, value)),

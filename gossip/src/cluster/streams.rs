@@ -60,7 +60,8 @@ struct Conn {
     started: Moment,
     /// Who speaks at the other end, and the purpose it named.
     hello: Option<(Identity, Purpose)>,
-    theirs: BTreeMap<NodeId, (u64, u64)>,
+    /// What it has.
+    theirs: Vec<Head>,
     asks: Vec<Ask>,
     staged: Option<(NodeId, Snapshot, usize)>,
     /// Bytes of frames that came.
@@ -88,7 +89,7 @@ impl Conn {
             role,
             started: now,
             hello: None,
-            theirs: BTreeMap::new(),
+            theirs: Vec::new(),
             asks: Vec::new(),
             staged: None,
             received: 0,
@@ -288,7 +289,7 @@ impl Cluster {
                 if conn.theirs.len() + heads.len() > MEMBERS_MAX {
                     return false;
                 }
-                conn.theirs.extend(heads.iter().map(|head| (head.owner, (head.epoch, head.ver))));
+                conn.theirs.extend(heads);
             }
             Frame::Asks(asks) => {
                 if conn.asks.len() + asks.len() > MEMBERS_MAX {
@@ -380,7 +381,7 @@ impl Cluster {
                 // Tells the opener also what this node now holds about the opener itself: if
                 // that is "down", the opener renews its identity and says so in its last turn.
                 self.say_everything(id, purpose);
-                self.write_sections(now, id, self.lacking(&theirs));
+                self.write_sections(now, id, self.lacking(theirs));
                 self.write(id, &Frame::End);
             }
             // Somebody joined through this node and told it everything in turn.
@@ -399,7 +400,7 @@ impl Cluster {
                     let members = self.membership.states().into_iter().take(1).collect();
                     self.write(id, &Frame::Members { members, left: vec![] });
                 }
-                self.write_sections(now, id, self.lacking(&theirs));
+                self.write_sections(now, id, self.lacking(theirs));
                 self.write(id, &Frame::End);
                 self.close(id);
                 tracing::debug!(peer = %peer.node, ?purpose, "compared everything");

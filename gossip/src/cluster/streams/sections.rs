@@ -1,13 +1,11 @@
 //! Sections as they go by stream: deltas as long as they suffice, snapshots in parts.
 
-use std::collections::BTreeMap;
-
 use grapevine_protocol::Moment;
 
 use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::{Cluster, ConnId};
-use crate::message::{Frame, OwnedDelta, Purpose};
+use crate::message::{Frame, Head, OwnedDelta, Purpose};
 use crate::section::{Delta, Op, SECTION_BYTES_MAX, Section, Snapshot};
 
 /// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`](crate::message::FRAME_BYTES_MAX).
@@ -59,11 +57,13 @@ impl Cluster {
     /// What this node has more of than one that has `theirs`, from where it has to begin.
     pub(super) fn lacking(
         &self,
-        theirs: &BTreeMap<NodeId, (u64, u64)>,
+        mut theirs: Vec<Head>,
     ) -> Vec<(NodeId, (u64, u64))> {
+        theirs.sort_unstable_by_key(|head| head.owner);
         let mine = self.catalogue.heads();
         mine.filter_map(|(owner, epoch, ver)| {
-            let has = theirs.get(&owner).copied().unwrap_or((0, 0));
+            let has = theirs.binary_search_by_key(&owner, |head| head.owner);
+            let has = has.map_or((0, 0), |at| (theirs[at].epoch, theirs[at].ver));
             (has < (epoch, ver)).then_some((owner, has))
         })
         .collect()
