@@ -16,14 +16,14 @@ use crate::codec::SwimCodec;
 use crate::identity::{Endpoint, Identity, is_epoch_jump};
 
 impl Membership {
-    /// Why a packet is not shown to foca, as the name of a counter; `None`: it is.
+    /// Why a packet with this header, maybe of a stranger, is not shown to foca, as the name of a
+    /// counter; `None`: it is.
     pub(super) fn refusal(
         &self,
         from: SocketAddr,
-        header: &Header<Identity>,
+        (header, is_stranger): (&Header<Identity>, bool),
         updates: &[u8],
     ) -> Option<&'static str> {
-        let is_stranger = self.is_stranger(&header.src);
         match header.message {
             Message::Announce if !mutant!(N16) => return Some("dropped_announce"),
             Message::TurnUndead if self.is_renewed_enough() => {

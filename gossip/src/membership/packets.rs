@@ -35,10 +35,10 @@ impl Membership {
         }
         let mut updates = bytes;
         let header = SwimCodec.decode_header(&mut updates).map_err(|_| "dropped_swim_malformed")?;
-        if let Some(reason) = self.refusal(from, &header, updates) {
+        let is_stranger = self.is_stranger(&header.src);
+        if let Some(reason) = self.refusal(from, (&header, is_stranger), updates) {
             return Err(reason);
         }
-        let is_stranger = self.is_stranger(&header.src);
         let sent_before = self.effects.sends.len();
         self.effects.has_received = false;
         let about = (self.hash_key, self.me().addr, self.known_count());
