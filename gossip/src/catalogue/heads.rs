@@ -108,7 +108,7 @@ mod tests {
         })]
 
         #[test]
-        fn the_digest_that_is_kept_is_the_digest_of_the_heads(
+        fn the_digest_and_the_number_of_inactive_keys_that_are_kept_are_right(
             steps in prop::collection::vec((0..6_u8, 1..9_u64, 1..4_u64), 1..60),
         ) {
             let mut catalogue = Catalogue::new(NodeId(0), 1, &Timings::default());
@@ -134,6 +134,8 @@ mod tests {
                         catalogue.write(key, (at % 2 == 0).then_some(Value::REGISTERED), now);
                     }
                 }
+                let inactive = catalogue.inactive().map(|(_, replica)| replica.section.len());
+                prop_assert_eq!(catalogue.inactive_keys(), inactive.sum::<usize>());
                 for count in [1, 4, crate::repair::BUCKETS_MAX] {
                     let values = catalogue.digest().values(Some(count));
                     prop_assert_eq!(values, from_all(&catalogue, count));

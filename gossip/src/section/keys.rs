@@ -192,3 +192,65 @@ impl Maps {
         taken.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::section::{ProducerId, Value};
+
+    fn key(number: u8) -> Key {
+        Key::new(ProducerId::NSQD, &format!("t{number}"), "")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn few_and_many_are_maps_by_key_and_by_version(
+            limit in 1..60_u8,
+            steps in prop::collection::vec((0..60_u8, 0..8_u8), 1..120),
+        ) {
+            let mut keys = Keys::default();
+            let mut model: BTreeMap<Key, Entry> = BTreeMap::new();
+            for (ver, (number, step)) in (1..).zip(steps) {
+                let key = key(number % limit);
+                match step {
+                    0 => prop_assert_eq!(keys.remove(&key), model.remove(&key)),
+                    1 => {
+                        let floor = ver / 2;
+                        let is_over = |entry: &Entry| entry.value.is_none() && entry.ver <= floor;
+                        let mut over: Vec<_> =
+                            model.extract_if(.., |_, entry| is_over(entry)).collect();
+                        over.sort_by_key(|(_, entry)| entry.ver);
+                        let last = over.last().map(|(_, entry)| entry.ver);
+                        prop_assert_eq!(keys.last_deletion(floor), last);
+                        prop_assert_eq!(keys.take_deletions(floor), over);
+                    }
+                    _ => {
+                        let value = (step > 3).then_some(Value::REGISTERED);
+                        let entry = Entry { ver, value };
+                        prop_assert_eq!(
+                            keys.put(key.clone(), entry.clone()),
+                            model.insert(key.clone(), entry)
+                        );
+                    }
+                }
+                prop_assert_eq!(keys.len(), model.len());
+                prop_assert_eq!(keys.at(&key), model.get(&key));
+                prop_assert!(keys.iter().eq(&model));
+                prop_assert!(keys.range(&key).eq(model.range(key.clone()..)));
+                for since in [0, ver / 2, ver + 1] {
+                    let mut later: Vec<_> =
+                        model.iter().filter(|(_, entry)| entry.ver >= since).collect();
+                    later.sort_by_key(|(_, entry)| entry.ver);
+                    prop_assert!(keys.since(since).eq(later));
+                }
+            }
+        }
+    }
+}
