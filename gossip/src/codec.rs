@@ -13,10 +13,10 @@ pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
 pub(crate) use deltas::{decode_deltas, deltas_head, has_deltas};
-pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 pub(crate) use swim::{
     SWIM_ITEM_BYTES_MAX, endpoint, identity_bytes, restore_swim, sender_bytes, split_member,
 };
+pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 
 /// Most bytes the values of one datagram may claim while being decoded. A datagram has at most
 /// 1232 bytes, but a list claims what its items take in memory, before that is allocated, and a

@@ -69,12 +69,7 @@ impl Counted {
     }
 
     /// The section of `owner` has this head now, or does not count any more.
-    pub(super) fn count(
-        &mut self,
-        owner: NodeId,
-        head: Option<(u64, u64)>,
-        digest: &mut Digest,
-    ) {
+    pub(super) fn count(&mut self, owner: NodeId, head: Option<(u64, u64)>, digest: &mut Digest) {
         (self.epoch, self.ver) = head.unwrap_or((0, 0));
         self.value = digest.replace((owner, self.bucket), self.value, head);
     }

@@ -241,9 +241,8 @@ mod tests {
             let (owners, asked) = answer(&mut cluster, 32);
             assert!(!asked.is_empty() && asked.len() < 32);
             let buckets = cluster.catalogue.digest();
-            let in_asked = all.iter().filter(|owner| {
-                asked.contains(&u16::from(buckets.bucket(**owner) % 32))
-            });
+            let in_asked =
+                all.iter().filter(|owner| asked.contains(&u16::from(buckets.bucket(**owner) % 32)));
             assert_eq!(in_asked.copied().collect::<BTreeSet<_>>(), owners);
             told.extend(owners);
         }

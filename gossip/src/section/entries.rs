@@ -136,7 +136,9 @@ impl Entries {
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
         // What else there is follows from the keys.
-        self.live_hash == other.live_hash && self.len() == other.len() && self.iter().eq(other.iter())
+        self.live_hash == other.live_hash
+            && self.len() == other.len()
+            && self.iter().eq(other.iter())
     }
 }
 

@@ -55,10 +55,7 @@ impl Cluster {
     }
 
     /// What this node has more of than one that has `theirs`, from where it has to begin.
-    pub(super) fn lacking(
-        &self,
-        mut theirs: Vec<Head>,
-    ) -> Vec<(NodeId, (u64, u64))> {
+    pub(super) fn lacking(&self, mut theirs: Vec<Head>) -> Vec<(NodeId, (u64, u64))> {
         theirs.sort_unstable_by_key(|head| head.owner);
         let mine = self.catalogue.heads();
         mine.filter_map(|(owner, epoch, ver)| {
