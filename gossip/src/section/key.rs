@@ -111,9 +111,28 @@ impl<'a> Borrow<dyn Place + 'a> for Key {
 
 impl Ord for dyn Place + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        // In most comparisons of a search the topics differ.
-        self.topic().cmp(other.topic()).then_with(|| self.in_topic().cmp(&other.in_topic()))
+        compare(self.topic(), self.in_topic(), other.topic(), other.in_topic())
     }
+}
+
+/// The order of keys. In most comparisons of a search the topics differ; where they do not, one of
+/// the channels is often empty, and a call to compare nothing costs as much as one to compare names.
+#[inline]
+pub(super) fn compare(
+    topic: &str,
+    (producer, channel): (ProducerId, &str),
+    other_topic: &str,
+    (other_producer, other_channel): (ProducerId, &str),
+) -> Ordering {
+    let names = |name: &str, other: &str| {
+        if name.is_empty() || other.is_empty() {
+            return name.len().cmp(&other.len());
+        }
+        name.cmp(other)
+    };
+    names(topic, other_topic)
+        .then_with(|| producer.cmp(&other_producer))
+        .then_with(|| names(channel, other_channel))
 }
 
 impl PartialOrd for dyn Place + '_ {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::key::{Entry, Key, Place};
+use super::key::{Entry, Key, Place, compare};
 
 /// Keys that are held in a row. Most nodes have few topics, and every node holds the sections of
 /// all: a row of two takes 144 bytes, two maps with two entries 1,500.
@@ -153,7 +153,8 @@ impl Keys {
 
 /// Where `place` is in `row`, or would be.
 fn find(row: &[(Key, Entry)], place: &dyn Place) -> Result<usize, usize> {
-    row.binary_search_by(|(key, _)| (key as &dyn Place).cmp(place))
+    let (topic, in_topic) = (place.topic(), place.in_topic());
+    row.binary_search_by(|(key, _)| compare(&key.topic, key.in_topic(), topic, in_topic))
 }
 
 impl Maps {
