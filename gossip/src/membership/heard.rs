@@ -24,8 +24,8 @@ pub(super) struct Heard {
     places: Vec<Mark>,
 }
 
-/// What is kept of a hash: of four thousand million news one is taken for another, and that node
-/// finds out by comparing views.
+/// What is kept of a hash: of two thousand million news one is taken for one of the two that are
+/// kept in its place, and that node finds out by comparing views.
 type Mark = u32;
 
 /// A packet without what was heard before.
