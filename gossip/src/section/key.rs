@@ -116,7 +116,8 @@ impl Ord for dyn Place + '_ {
 }
 
 /// The order of keys. In most comparisons of a search the topics differ; where they do not, one of
-/// the channels is often empty, and a call to compare nothing costs as much as one to compare names.
+/// the channels is often empty, and a call to compare nothing takes as long as one to compare
+/// names.
 #[inline]
 pub(super) fn compare(
     topic: &str,
