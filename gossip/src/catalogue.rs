@@ -25,10 +25,9 @@ use crate::section::{Applied, Delta, Key, Name, Section, Snapshot, Value, shared
 use crate::wish::{What, Wish, Wishes};
 
 use audit::Audit;
+use heads::Counted;
 use inactive::Inactive;
 use owners::Owners;
-
-use heads::Counted;
 
 pub(crate) use heads::HeadOf;
 pub use replica::Replica;
@@ -236,9 +235,8 @@ impl Catalogue {
 
     /// `owner` left, or is gone for good: nothing of it stays.
     pub fn forget(&mut self, owner: NodeId) {
-        let place = self.replicas.place(&owner);
-        if let Some(replica) = self.replicas.remove(&owner)
-            && let Ok(at) = place
+        if let Ok(at) = self.replicas.place(&owner)
+            && let Some(replica) = self.replicas.remove(&owner)
         {
             self.counted.remove(at).count(owner, None, &mut self.digest);
             self.inactive.remove(owner);

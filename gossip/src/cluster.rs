@@ -394,10 +394,8 @@ impl Cluster {
         if curbed > 0 {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
-        if self.membership.has_sends() {
-            for (to, packet) in self.membership.take_sends() {
-                self.send_swim(to.socket(), &packet);
-            }
+        for (to, packet) in self.membership.take_sends() {
+            self.send_swim(to.socket(), &packet);
         }
     }
 

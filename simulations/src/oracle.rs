@@ -24,7 +24,8 @@ use crate::world::{Cause, Deed, End, NodeView};
 use sections::Sections;
 use views::Views;
 
-/// Nodes up to which each has its own copy of every section: a hundred have 10,000, of some KB.
+/// Nodes up to which each has its own copy of every section. A hundred would have 10,000, which are
+/// soon out of reach of a cache.
 const UNSHARED_NODES_MAX: usize = 32;
 
 /// Everything that watches a run.

@@ -131,21 +131,13 @@ pub(crate) fn endpoint(addr: Endpoint) -> Item {
     item
 }
 
-/// Bytes that `identity` takes.
-pub(crate) fn identity_bytes(identity: &Identity) -> usize {
-    let Identity { addr, node, epoch, renew } = *identity;
-    let numbers = [addr.port().into(), node.0, epoch, renew.into()];
-    let ip_bytes = if addr.ipv4().is_some() { 4 } else { 16 };
-    1 + ip_bytes + numbers.map(number_bytes).iter().sum::<usize>()
-}
-
-const fn number_bytes(number: u64) -> usize {
-    match number {
-        0..=250 => 1,
-        251..=0xffff => 3,
-        0x1_0000..=0xffff_ffff => 5,
-        _ => 9,
-    }
+/// Bytes of the identity that `packet` begins with: its sender's.
+pub(crate) fn identity_bytes(packet: &[u8]) -> usize {
+    let mut rest = packet;
+    // Node, epoch, renewals. What is cut counts as far as it goes.
+    let _whole =
+        skip_address(&mut rest).and_then(|()| (0..3).try_for_each(|_| skip_number(&mut rest)));
+    packet.len() - rest.len()
 }
 
 /// The bytes of the next member, taken from `rest`.

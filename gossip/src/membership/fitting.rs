@@ -40,13 +40,14 @@ impl Codec<Identity> for Fitting {
         let mut left = bytes.as_mut_slice();
         SwimCodec.encode_header(header, &mut left)?;
         let len = SWIM_ITEM_BYTES_MAX - left.len();
-        let padding = padding(header, len);
+        let bytes = &bytes[..len];
+        let padding = padding(&header.message, bytes);
         if buf.remaining_mut() < FRONT_BYTES + len + padding {
             return Err(CodecError::Full);
         }
         buf.put_u8(len as u8);
         buf.put_u8(padding as u8);
-        buf.put_slice(&bytes[..len]);
+        buf.put_slice(bytes);
         buf.put_bytes(0, padding);
         Ok(())
     }
@@ -77,9 +78,9 @@ pub(super) fn fitted(packet: &[u8]) -> Vec<u8> {
     [header, rest.get(usize::from(*padding)..).unwrap_or(&[])].concat()
 }
 
-/// What is left over in a packet that is full of members as large as its sender.
-fn padding(header: &Header<Identity>, len: usize) -> usize {
-    match header.message {
+/// What is left over in a packet with this header that is full of members as large as its sender.
+fn padding(message: &Message<Identity>, header: &[u8]) -> usize {
+    match message {
         // They carry no rumours, or are not used here.
         Message::Announce | Message::Feed | Message::Broadcast | Message::TurnUndead => 0,
         Message::Ping(_)
@@ -89,8 +90,8 @@ fn padding(header: &Header<Identity>, len: usize) -> usize {
         | Message::IndirectAck { .. }
         | Message::ForwardedAck { .. }
         | Message::Gossip => {
-            let room = SWIM_BYTES_MAX.saturating_sub(FRONT_BYTES + len + COUNT_BYTES);
-            room % (identity_bytes(&header.src) + STATE_BYTES)
+            let room = SWIM_BYTES_MAX.saturating_sub(FRONT_BYTES + header.len() + COUNT_BYTES);
+            room % (identity_bytes(header) + STATE_BYTES)
         }
     }
 }
@@ -155,7 +156,7 @@ mod tests {
             let id = identity(node, addr);
             let mut member = Vec::new();
             SwimCodec.encode_member(&Member::new(id, 0, State::Alive), &mut member).unwrap();
-            assert_eq!(identity_bytes(&id) + STATE_BYTES, member.len());
+            assert_eq!(identity_bytes(&member) + STATE_BYTES, member.len());
         }
     }
 }

@@ -11,11 +11,6 @@ use crate::identity::Endpoint;
 pub type Packets = Vec<(Endpoint, Vec<u8>)>;
 
 impl Membership {
-    /// Whether there are packets to send.
-    pub fn has_sends(&self) -> bool {
-        !self.effects.sends.is_empty()
-    }
-
     /// Packets to send, in order.
     pub fn take_sends(&mut self) -> Packets {
         std::mem::take(&mut self.effects.sends)
