@@ -177,16 +177,31 @@ fn sends_max(members: usize) -> u32 {
     if mutant!(N10) {
         return 1;
     }
-    let sends = (1.5 * ((members + 1) as f64).ln()).ceil();
+    let sends = spread_rounds(members).ceil();
     // X09, class "a budget in the wrong unit".
     let sends = if mutant!(X09) { 3.0 * sends } else { sends };
     // At most 1.5 ln(10,001), which is 14.
     sends.clamp(1.0, 64.0) as u32
 }
 
+/// Rounds in which a rumour reaches that many members. The last bit of a logarithm may differ from
+/// platform to platform; no result is so near to a whole number that it mattered.
+fn spread_rounds(members: usize) -> f64 {
+    1.5 * ((members + 1) as f64).ln()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::MEMBERS_MAX;
+
+    #[test]
+    fn how_often_a_rumour_is_told_is_the_same_on_every_platform() {
+        for members in 1..=MEMBERS_MAX {
+            let rounds = spread_rounds(members);
+            assert!((rounds - rounds.round()).abs() > 1e-6, "{members}: {rounds}");
+        }
+    }
 
     #[test]
     fn a_rumour_that_found_no_room_for_two_seconds_ends() {

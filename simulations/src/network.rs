@@ -29,6 +29,8 @@ mod field {
     pub(super) const TRUNCATE_AT: u64 = 11;
     pub(super) const BURST: u64 = 12;
     pub(super) const BURST_STEP: u64 = 13;
+    pub(super) const DUP_REORDER: u64 = 14;
+    pub(super) const DUP_REORDER_BY: u64 = 15;
 }
 
 /// What becomes of a datagram.
@@ -36,7 +38,7 @@ mod field {
 pub(crate) enum Fate {
     /// It does not arrive, for this reason.
     Lost(&'static str),
-    /// It arrives after this many ns; `again`: and once more.
+    /// It arrives after this many ns; `again`: a copy of it after so many, maybe before it.
     Arrives { after: u64, again: Option<u64>, damage: Damage },
 }
 
@@ -221,14 +223,17 @@ impl Network {
         }
         let Some(waits) = self.queue(at, len, now) else { return Fate::Lost("queue") };
         let link = self.link(at);
-        let mut after = waits + delay_ns(&link.delay, draw, field::DELAY);
-        if draw.chance(field::REORDER, link.reorder) {
-            let by = link.reorder_by.as_nanos() as f64;
-            after += (by * draw.unit(field::REORDER_BY)) as u64;
-        }
+        let takes = |delay, is_late, by| {
+            let is_late = draw.chance(is_late, link.reorder);
+            let late =
+                if is_late { link.reorder_by.as_nanos() as f64 * draw.unit(by) } else { 0.0 };
+            waits + delay_ns(&link.delay, draw, delay) + late as u64
+        };
+        let after = takes(field::DELAY, field::REORDER, field::REORDER_BY);
+        // Each copy goes its own way: one may be there at once, and the other a minute later.
         let again = draw
             .chance(field::DUP, link.dup)
-            .then(|| after + delay_ns(&link.delay, draw, field::DUP_DELAY));
+            .then(|| takes(field::DUP_DELAY, field::DUP_REORDER, field::DUP_REORDER_BY));
         let flip = draw.chance(field::CORRUPT, link.corrupt);
         let cut = draw.chance(field::TRUNCATE, link.truncate);
         let damage = Damage {
@@ -289,4 +294,35 @@ impl Network {
 
 fn sending_ns(len: usize, bytes_per_second: u64) -> u64 {
     (len as u64).saturating_mul(1_000_000_000) / bytes_per_second.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::report::experiment::partition;
+
+    #[test]
+    fn of_a_datagram_that_comes_twice_one_copy_may_be_there_at_once_and_the_other_much_later() {
+        let mut plan = partition(2, 1, Duration::from_secs(1));
+        plan.link.dup = 1.0;
+        plan.link.reorder = 0.5;
+        plan.link.reorder_by = Duration::from_secs(60);
+        let mut network = Network::new(&plan);
+        let (mut later, mut sooner) = (0, 0);
+        let (at_once, late) = (50_000_000, 10_000_000_000);
+        for _ in 0..1000 {
+            let Fate::Arrives { after, again: Some(again), .. } = network.carry(0, 1, 100, 0)
+            else {
+                continue;
+            };
+            later += u32::from(after < at_once && again > late);
+            sooner += u32::from(again < at_once && after > late);
+        }
+        // Half of each pair are late, five in six of those by more than ten seconds.
+        for count in [later, sooner] {
+            assert!((150..270).contains(&count), "{later} {sooner}");
+        }
+    }
 }

@@ -200,17 +200,18 @@ fn a_requeued_message_comes_back_with_one_more_attempt() {
 
 #[test]
 fn an_unanswered_message_comes_back_after_its_timeout_and_touch_postpones_it() {
-    let node = Nsqd::start(&["-msg-timeout=1s"]);
+    let node = Nsqd::start(&["-msg-timeout=3s"]);
     let mut consumer = node.consumer("t", "c", 1);
     node.client().publish("t", b"slow");
     let (id, _, _) = consumer.message();
     let start = Instant::now();
-    std::thread::sleep(Duration::from_millis(600));
+    // Part of the timeout has to pass; two seconds are left for a machine that is slow.
+    std::thread::sleep(Duration::from_millis(1_000));
     consumer.command(&format!("TOUCH {id}"), None);
     let (again, attempts, _) = consumer.message();
 
     assert_eq!((again, attempts), (id.clone(), 2));
-    assert!(start.elapsed() >= Duration::from_millis(1_590), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(3_990), "{:?}", start.elapsed());
     node.wait_for_stat("t", "c", "timeout_count", 1);
     consumer.command(&format!("FIN {id}"), None);
     node.wait_for_stat("t", "c", "in_flight_count", 0);

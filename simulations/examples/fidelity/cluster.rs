@@ -62,6 +62,26 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// What anything takes from one process to another and into the hands of the task that it is
+    /// meant for, in microseconds: half of the median time in which a node at rest answers the
+    /// least that it can be asked. The way through the kernel is the smaller part of it.
+    pub(crate) fn delay_us(&mut self) -> Anyhow<u64> {
+        const TRIPS: usize = 1000;
+        self.wait(Wait::AllListed)?;
+        let mut trips = Vec::with_capacity(TRIPS);
+        for trip in 0..TRIPS {
+            let client = trip % self.clients.len();
+            std::thread::sleep(POLL);
+            let started = Instant::now();
+            self.clients[client].ask("GET", "/ping")?;
+            trips.push(started.elapsed());
+        }
+        trips.sort_unstable();
+        let delay = u64::try_from(trips[TRIPS / 2].as_micros() / 2)?;
+        println!("one way on this machine: {delay} us");
+        Ok(delay)
+    }
+
     /// Starts the process of a node, with what its disk holds.
     pub(crate) fn launch(&mut self, node: usize) -> Anyhow<()> {
         let data = self.folder.join(node.to_string());

@@ -18,7 +18,6 @@ mod http;
 mod namespaces;
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -87,17 +86,18 @@ fn beside_the_simulator(file: &str) -> ExitCode {
 }
 
 fn measure(program: PathBuf, repetitions: usize, places: &[&str]) -> Anyhow<Measured> {
-    let mut measured = Measured { nodes: NODES, delay_us: delay_us()?, series: Vec::new() };
-    println!("one way on this machine: {} us", measured.delay_us);
+    let mut measured = Measured { nodes: NODES, delay_us: 0, series: Vec::new() };
     let wanted = |place| places.is_empty() || places.contains(&place);
     if wanted("loopback") {
-        let cluster = Cluster::start(program.clone(), Network::loopback(), NODES)?;
+        let mut cluster = Cluster::start(program.clone(), Network::loopback(), NODES)?;
+        measured.delay_us = cluster.delay_us()?;
         measured.series.extend(Bench::new("loopback", cluster, repetitions).run()?);
     }
     if wanted("namespaces") {
         match Network::namespaces(NODES) {
             Ok(network) => {
-                let cluster = Cluster::start(program, network, NODES)?;
+                let mut cluster = Cluster::start(program, network, NODES)?;
+                measured.delay_us = cluster.delay_us()?;
                 measured.series.extend(Bench::new("namespaces", cluster, repetitions).run()?);
             }
             Err(error) => {
@@ -106,32 +106,6 @@ fn measure(program: PathBuf, repetitions: usize, places: &[&str]) -> Anyhow<Meas
         }
     }
     Ok(measured)
-}
-
-/// Half of the median round trip between two threads over loopback: what a datagram takes,
-/// waking its receiver included.
-fn delay_us() -> Anyhow<u64> {
-    const TRIPS: usize = 1000;
-    let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
-    here.connect(there.local_addr()?)?;
-    there.connect(here.local_addr()?)?;
-    for socket in [&here, &there] {
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    }
-    std::thread::spawn(move || {
-        let mut byte = [0];
-        while there.recv(&mut byte).is_ok() && there.send(&byte).is_ok() {}
-    });
-    let mut trips = Vec::with_capacity(TRIPS);
-    for _ in 0..TRIPS {
-        let started = Instant::now();
-        here.send(&[1])?;
-        here.recv(&mut [0])?;
-        trips.push(started.elapsed());
-        std::thread::sleep(Duration::from_micros(500));
-    }
-    trips.sort_unstable();
-    Ok(u64::try_from(trips[TRIPS / 2].as_micros() / 2)?)
 }
 
 struct Bench {
@@ -219,8 +193,8 @@ impl Bench {
         std::thread::sleep(APART);
         self.cluster.wait(Wait::Halves(NODES / 2))?;
         self.some_time();
-        let started = Instant::now();
         self.cluster.heal()?;
+        let started = Instant::now();
         self.cluster.wait(Wait::AllListed)?;
         self.note("heal", started);
         println!("{}: heal {} of {}", self.place, round + 1, self.repetitions);

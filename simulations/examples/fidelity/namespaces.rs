@@ -3,6 +3,10 @@
 //! Each namespace has two interfaces: one for gossip, on a bridge of its half while the network is
 //! parted, and one that is always connected, over which the nodes are asked. Bridges that are not
 //! connected drop what one half sends to the other, without an answer, as a broken cable does.
+//!
+//! Neighbours' hardware addresses are fixed, as between networks that a router joins. Else a
+//! kernel that looked for one while the network was parted asks again only once a second, and until
+//! then holds back datagrams to it: that is no part of the model.
 
 use std::io;
 use std::process::Command;
@@ -39,11 +43,20 @@ impl Network {
             ip(&format!("-n {space} link set lo up"))?;
             for (net, bridge) in [(0, "a"), (1, "c")] {
                 let outside = format!("{space}o{net}");
-                ip(&format!("link add {outside} type veth peer name e{net} netns {space}"))?;
+                let (name, address) = (format!("e{net}"), hardware_address(net, node));
+                ip(&format!(
+                    "link add {outside} type veth peer name {name} address {address} netns {space}"
+                ))?;
                 ip(&format!("link set {outside} master {NAME}{bridge}"))?;
                 ip(&format!("link set {outside} up"))?;
                 ip(&format!("-n {space} addr add 10.213.{net}.{}/24 dev e{net}", node + 1))?;
                 ip(&format!("-n {space} link set e{net} up"))?;
+            }
+            for other in (0..nodes).filter(|&other| other != node) {
+                let (to, address) = (other + 1, hardware_address(0, other));
+                ip(&format!(
+                    "-n {space} neigh add 10.213.0.{to} lladdr {address} dev e0 nud permanent"
+                ))?;
             }
         }
         Ok(network)
@@ -96,6 +109,11 @@ impl Drop for Network {
             remove(*nodes);
         }
     }
+}
+
+/// Of a node's interface in one of the two networks; the first byte says that it was made up.
+fn hardware_address(net: usize, node: usize) -> String {
+    format!("02:00:00:00:{net:02x}:{node:02x}")
 }
 
 /// Removes what an earlier run may have left.

@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_secs(20);
 pub struct Measured {
     /// Nodes in the cluster.
     pub nodes: usize,
-    /// What a datagram takes from process to process, in microseconds.
+    /// What a datagram takes from process to process and to its task there, in microseconds.
     pub delay_us: u64,
     /// The measurements.
     pub series: Vec<Series>,
