@@ -59,6 +59,7 @@ names! {
     "member_sync",
     "call_outdated",
     "exchange_cut",
+    "call_not_waited_for",
     // Members.
     "suspicion_refuted",
     "stale_timer_dropped",

@@ -286,6 +286,36 @@ fn a_killed_process_is_gone_when_its_machine_has_refused_twice() {
 }
 
 #[test]
+fn a_member_that_others_reach_is_not_gone_because_one_machine_is_refused() {
+    let mut net = Net::default();
+    for number in 1..=3 {
+        let seeds = if number == 1 { vec![] } else { vec![addr(1)] };
+        net.start(u64::from(number), 5, addr(number), &seeds);
+    }
+    net.run(Duration::from_secs(5));
+    net.rejected.insert((addr(1), addr(2)));
+    for _ in 0..60 {
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.members(2), [addr(1), addr(2), addr(3)]);
+    }
+    assert_eq!(count(&net.nodes[0].cluster, "members_refused"), 0);
+    assert!(count(&net.nodes[0].cluster, "refusals_outvoted") > 10);
+}
+
+#[test]
+fn a_stream_that_asks_for_sections_is_answered_once() {
+    let mut cluster = cluster();
+    let conn = accept(&mut cluster, 1, PEER);
+    let hello = Frame::Hello { identity: identity(PEER, 7), purpose: Purpose::Pull };
+    assert!(frame(&mut cluster, conn, &hello));
+    let ask = Ask { owner: NodeId(1), epoch: 5, have: 0 };
+    for is_open in [true, false] {
+        assert!(frame(&mut cluster, conn, &Frame::Asks(vec![ask])));
+        assert_eq!(frame(&mut cluster, conn, &Frame::End), is_open);
+    }
+}
+
+#[test]
 fn the_failure_detector_reads_no_packet_that_is_cut() {
     let mut cluster = cluster();
     datagram(&mut cluster, 1, PEER, KIND_SWIM, b"");

@@ -30,6 +30,9 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 /// How often a node that gossips in the clear beyond its own machine says so.
 const WARN_PERIOD: Duration = Duration::from_secs(60);
 
+/// How long a seed's name may take to be looked up; it is looked up again in the next round.
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
 /// Pause before a failed write of the epoch is tried again; nothing is announced meanwhile.
 const PERSIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -203,7 +206,9 @@ impl Driver {
         let (events, name) = (self.events.clone(), self.seeds.get(seed).cloned());
         tokio::spawn(async move {
             let name = name.unwrap_or_default();
-            let addrs: Vec<SocketAddr> = match tokio::net::lookup_host(&name).await {
+            let lookup = tokio::time::timeout(RESOLVE_MAX, tokio::net::lookup_host(&name));
+            let addrs: Vec<SocketAddr> = match lookup.await.unwrap_or_else(|late| Err(late.into()))
+            {
                 Ok(addrs) => addrs.collect(),
                 Err(error) => {
                     tracing::warn!(seed = name, %error, "cannot resolve a seed; will try again");
@@ -248,7 +253,9 @@ impl Driver {
                 self.shared.left.send_replace(true);
             }
             ClusterEvent::NodeIdConflict => {
-                tracing::error!("another process uses this node's id; gossip has stopped");
+                tracing::error!(
+                    "another process uses this node's id or its gossip address; gossip has stopped"
+                );
                 self.shared.synced.send_replace(true);
             }
         }

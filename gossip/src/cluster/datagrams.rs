@@ -316,6 +316,12 @@ impl Cluster {
 
     /// `node` left in `epoch`: nothing of it stays, and it is not asked again.
     pub(super) fn learn_left(&mut self, now: Moment, node: NodeId, epoch: u64) {
+        // Whoever has left for ever in an epoch that nobody reaches could never come back.
+        let known = self.membership.active().get(&node).map_or(0, |id| id.epoch);
+        if is_epoch_jump(epoch, known) {
+            sometimes!("epoch_jump_refused");
+            return self.count("dropped_epoch_jump");
+        }
         if self.membership.mark_left(now, node, epoch) {
             if self.membership.active().get(&node).is_none_or(|id| id.epoch <= epoch) {
                 self.catalogue.forget(node);

@@ -1,12 +1,14 @@
 //! Finding the cluster: seeds, members of an earlier life, and epochs that are taken.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use grapevine_protocol::Moment;
 use rand::RngExt;
 
 use super::{Boot, Cluster, ClusterEvent, Output};
-use crate::identity::Identity;
+use crate::NodeId;
+use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{Message, Purpose};
 
 /// Most addresses one seed name may stand for.
@@ -25,10 +27,20 @@ const OWN_EPOCH_MAX: u64 = 1 << 62;
 const CONFLICTS_MAX: usize = 3;
 
 /// Sightings longer ago than this do not count.
-const CONFLICTS_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
+const CONFLICTS_PERIOD: Duration = Duration::from_secs(60);
+
+/// Names that take longer than this to be looked up do not hold up the others of their round.
+const RESOLVE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whoever has not let this node in for this long is not waited for: the next address is tried
+/// beside it, as RFC 8305 does. On a LAN an exchange takes some ms.
+const CALL_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Most addresses that are tried at once; others are left for what streams are for besides.
+const CALLS_MAX: usize = 6;
 
 /// Longest pause between rounds while nobody has been found yet.
-const UNSYNCED_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const UNSYNCED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Rounds of asking seeds, for ever: until somebody answers, then for seeds that are not members.
 #[derive(Debug)]
@@ -36,12 +48,19 @@ pub(super) struct Join {
     next_round: Option<Moment>,
     /// Seeds whose names are being looked up in this round.
     resolving: usize,
+    /// Addresses of names that were looked up and are not candidates yet.
+    named: Vec<SocketAddr>,
+    /// Addresses to be tried, the last one first.
     candidates: Vec<SocketAddr>,
+    /// When to go on although names are still being looked up, or calls not answered.
+    next_call: Option<Moment>,
+    /// Candidates of this round are being tried.
+    is_calling: bool,
     had_candidates: bool,
     /// Whether some of them were not members.
     had_strangers: bool,
     peers: Vec<SocketAddr>,
-    pause: std::time::Duration,
+    pause: Duration,
     pub(super) is_synced: bool,
     /// Addresses that turned out to lead back to this node.
     pub(super) own_addrs: Vec<SocketAddr>,
@@ -54,7 +73,10 @@ impl Join {
         Self {
             next_round: None,
             resolving: 0,
+            named: Vec::new(),
             candidates: Vec::new(),
+            next_call: None,
+            is_calling: false,
             had_candidates: false,
             had_strangers: false,
             peers: boot.peers.clone(),
@@ -66,12 +88,13 @@ impl Join {
     }
 
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        self.next_round
+        self.next_round.into_iter().chain(self.next_call).min()
     }
 }
 
 impl Cluster {
-    /// Starts a round: all names are looked up, then one address after the other is tried.
+    /// Starts a round: names are looked up, then one address after the other is tried, seeds before
+    /// members of an earlier life: after a full restart elsewhere none of those may be there.
     pub(super) fn begin_join(&mut self, now: Moment) {
         if self.boot.seeds == 0 && self.join.peers.is_empty() {
             return self.synced();
@@ -80,7 +103,11 @@ impl Cluster {
             sometimes!("join_retried");
         }
         self.join.candidates = self.join.peers.clone();
+        self.join.named.clear();
+        self.join.is_calling = false;
+        (self.join.had_candidates, self.join.had_strangers) = (false, false);
         self.join.resolving = self.boot.seeds;
+        self.join.next_call = Some(now + RESOLVE_PATIENCE);
         for seed in 0..self.boot.seeds {
             self.outputs.push_back(Output::Resolve(seed));
         }
@@ -97,7 +124,16 @@ impl Cluster {
                 self.join.next_round = Some(now + self.boot.timings.seed_period);
                 return;
             }
-            self.begin_join(now);
+            return self.begin_join(now);
+        }
+        if self.join.next_call.is_some_and(|at| at <= now) && !self.membership.has_left() {
+            self.join.next_call = None;
+            if !self.join.is_calling {
+                self.try_seeds(now);
+            } else if !self.join.is_synced && self.joins_open() < CALLS_MAX {
+                sometimes!("call_not_waited_for");
+                self.try_next_seed(now);
+            }
         }
     }
 
@@ -105,35 +141,55 @@ impl Cluster {
         if seed >= self.boot.seeds || self.join.resolving == 0 {
             return;
         }
-        self.join.candidates.extend(addrs.into_iter().take(SEED_ADDRS_MAX));
+        self.join.named.extend(addrs.into_iter().take(SEED_ADDRS_MAX));
         self.join.resolving -= 1;
-        if self.join.resolving == 0 {
+        if self.join.resolving == 0 || self.join.is_calling {
             self.try_seeds(now);
         }
     }
 
-    /// All names of the round are known.
+    /// The names of the round are known, or those that are do not wait for the others.
     fn try_seeds(&mut self, now: Moment) {
+        self.join.is_calling = true;
+        let mut named = std::mem::take(&mut self.join.named);
         let mut candidates = std::mem::take(&mut self.join.candidates);
-        candidates.sort_unstable();
-        candidates.dedup();
-        candidates.retain(|addr| !self.join.own_addrs.contains(addr));
-        self.join.had_candidates = !candidates.is_empty();
-        candidates
-            .retain(|addr| self.membership.active().values().all(|id| id.addr.socket() != *addr));
-        self.join.had_strangers = !candidates.is_empty();
-        for at in (1..candidates.len()).rev() {
-            let other = self.rng.random_range(0..=at);
-            candidates.swap(at, other);
+        candidates.retain(|addr| !named.contains(addr));
+        for addrs in [&mut candidates, &mut named] {
+            addrs.sort_unstable();
+            addrs.dedup();
+            addrs.retain(|addr| !self.join.own_addrs.contains(addr));
+            self.join.had_candidates |= !addrs.is_empty();
+            let active = self.membership.active();
+            addrs.retain(|addr| active.values().all(|id| id.addr.socket() != *addr));
+            self.join.had_strangers |= !addrs.is_empty();
+            for at in (1..addrs.len()).rev() {
+                let other = self.rng.random_range(0..=at);
+                addrs.swap(at, other);
+            }
         }
+        candidates.extend(named);
         self.join.candidates = candidates;
         self.try_next_seed(now);
+    }
+
+    /// Whoever was asked did not let this node in: unless it takes a greater epoch and begins anew,
+    /// the next one is asked.
+    pub(super) fn try_seed_after_refusal(&mut self, now: Moment) {
+        if self.join.epoch_pending.is_none() {
+            self.try_next_seed(now);
+        }
     }
 
     /// Tries the next address, or ends the round.
     pub(super) fn try_next_seed(&mut self, now: Moment) {
         if let Some(addr) = self.join.candidates.pop() {
+            let are_left = !self.join.candidates.is_empty();
+            self.join.next_call = are_left.then(|| now + CALL_PATIENCE);
             return self.open_exchange(now, addr, Purpose::Join);
+        }
+        self.join.next_call = None;
+        if self.join.resolving > 0 || self.joins_open() > 0 {
+            return;
         }
         if !self.join.had_candidates {
             // Every seed is this node itself: it is the first of its cluster.
@@ -141,8 +197,8 @@ impl Cluster {
             self.synced();
         }
         if self.boot.seeds == 0 {
-            // Members of an earlier life are tried once; then this node is alone, and waits.
-            return self.synced();
+            // No member of an earlier life is there: this node is alone, and goes on looking.
+            self.synced();
         }
         let timings = &self.boot.timings;
         let longest = match (self.join.is_synced, self.join.had_strangers) {
@@ -175,6 +231,7 @@ impl Cluster {
     pub(super) fn joined(&mut self, now: Moment) {
         self.exchanged_at = Some(now);
         self.join.candidates.clear();
+        self.join.next_call = None;
         if !self.join.is_synced {
             self.join.pause = self.boot.timings.join_backoff.0;
             self.grow_young(now);
@@ -204,7 +261,7 @@ impl Cluster {
 
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
     pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
-        if epoch > OWN_EPOCH_MAX {
+        if epoch > OWN_EPOCH_MAX || is_epoch_jump(epoch, self.membership.me().epoch) {
             sometimes!("epoch_jump_refused");
             return self.count("dropped_epoch_jump");
         }
@@ -232,7 +289,7 @@ impl Cluster {
         self.membership.change_identity(now, identity);
         self.catalogue.set_own_epoch(epoch);
         self.spread.add(self.boot.node, 0, None, now);
-        if self.boot.seeds > 0 {
+        if self.boot.seeds > 0 || !self.join.peers.is_empty() {
             self.join.next_round = Some(now);
         }
     }
@@ -253,6 +310,11 @@ impl Cluster {
         if self.join.epoch_pending.is_some() || self.is_stopped || self.membership.has_left() {
             return;
         }
+        // Nobody has come to such an epoch by starting: somebody made it up.
+        if is_epoch_jump(epoch, self.membership.me().epoch) {
+            sometimes!("epoch_jump_refused");
+            return self.count("dropped_epoch_jump");
+        }
         self.count("own_id_elsewhere");
         sometimes!("own_id_elsewhere");
         self.conflicts.retain(|&at| now.since(at) < CONFLICTS_PERIOD);
@@ -267,6 +329,11 @@ impl Cluster {
         }
         sometimes!("twin_detected");
         self.is_stopped = true;
+        // What it knows of others is never brought up to date again: it answers for itself only.
+        let owners: Vec<NodeId> = self.membership.active().keys().copied().collect();
+        for owner in owners {
+            self.catalogue.member_down(owner, now);
+        }
         self.event(ClusterEvent::NodeIdConflict);
     }
 }

@@ -38,6 +38,9 @@ const PASSED_ON_MAX: usize = 64;
 /// Most bytes of frames that one stream may bring; four times what an exchange sends.
 const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Most addresses that lead back to this node; a machine has a few.
+const OWN_ADDRS_MAX: usize = 64;
+
 /// Streams that are open or being opened.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -116,6 +119,13 @@ impl Cluster {
         }
     }
 
+    /// Streams to join by that are open or being opened.
+    pub(super) fn joins_open(&self) -> usize {
+        let is_join =
+            |conn: &&Conn| matches!(conn.role, Role::Opener { purpose: Purpose::Join, .. });
+        self.streams.conns.values().filter(is_join).count()
+    }
+
     /// Whether a stream for comparing everything is being opened.
     pub(super) fn is_calling(&self) -> bool {
         self.streams.conns.values().any(|conn| {
@@ -146,9 +156,10 @@ impl Cluster {
         let is_open = self.streams.conns.values().any(
             |conn| matches!(conn.role, Role::Probe { identity: probed, .. } if probed == identity),
         );
-        if is_current && !is_open {
-            let conn = Conn::new(Role::Probe { identity, attempt }, now);
-            self.open(now, identity.addr.socket(), conn);
+        let conn = Conn::new(Role::Probe { identity, attempt }, now);
+        let is_opened = is_current && !is_open && self.open(now, identity.addr.socket(), conn);
+        if !is_opened && !is_open {
+            self.membership.doubt_no_more(&identity);
         }
     }
 
@@ -180,11 +191,12 @@ impl Cluster {
                 return self.close(id);
             }
             Role::Opener { purpose, .. } => purpose,
-            Role::Probe { attempt, .. } => {
+            Role::Probe { identity, attempt } => {
                 // Somebody listens: the member is slow or cut off, which is not for us to decide.
                 if attempt > 1 {
                     sometimes!("refusal_contradicted");
                 }
+                self.membership.doubt_no_more(&identity);
                 return self.close(id);
             }
             Role::Acceptor => return self.close(id),
@@ -213,13 +225,18 @@ impl Cluster {
                 tracing::debug!(%to, is_refused, "cannot join here");
                 self.try_next_seed(now);
             }
-            Role::Probe { identity, attempt } if is_refused => {
-                if attempt > 1 {
+            Role::Probe { identity, attempt: 1 } if is_refused => {
+                self.confirm_later(now, identity);
+            }
+            Role::Probe { identity, .. } => {
+                let is_unheard = self.membership.is_doubted(&identity);
+                self.membership.doubt_no_more(&identity);
+                if is_refused && is_unheard {
                     self.count("members_refused");
                     sometimes!("refusal_confirmed");
                     self.membership.declare_down(now, identity);
-                } else {
-                    self.confirm_later(now, identity);
+                } else if is_refused {
+                    self.count("refusals_outvoted");
                 }
             }
             Role::Opener { purpose: Purpose::Pull, .. } => {
@@ -227,7 +244,7 @@ impl Cluster {
                     self.pull_elsewhere(now, ask.owner);
                 }
             }
-            Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => {}
+            Role::Opener { .. } | Role::Acceptor => {}
         }
     }
 
@@ -269,6 +286,9 @@ impl Cluster {
                 Frame::EpochTaken { epoch } if is_opener => {
                     self.epoch_taken(now, epoch);
                     self.close(id);
+                    if is_join {
+                        self.try_seed_after_refusal(now);
+                    }
                     true
                 }
                 _ => false,
@@ -286,7 +306,8 @@ impl Cluster {
                 self.membership.apply(now, &members, !is_join);
             }
             Frame::Heads(heads) => {
-                if conn.theirs.len() + heads.len() > MEMBERS_MAX {
+                // One more than members: the speaker's own.
+                if conn.theirs.len() + heads.len() > MEMBERS_MAX + 1 {
                     return false;
                 }
                 conn.theirs.extend(heads);
@@ -331,6 +352,7 @@ impl Cluster {
             let own: Vec<SocketAddr> = own.collect();
             sometimes!("seed_is_self");
             self.join.own_addrs.extend(own.into_iter().take(1));
+            self.join.own_addrs.truncate(OWN_ADDRS_MAX);
             return false;
         }
         // X07, class "a record that is never given up".
@@ -371,7 +393,7 @@ impl Cluster {
             Role::Probe { .. } | Role::Acceptor => None,
         };
         match (opened_to, purpose, conn.turns) {
-            (None, Purpose::Pull, _) => {
+            (None, Purpose::Pull, 1) => {
                 let asks = asks.iter().map(|ask| (ask.owner, (ask.epoch, ask.have)));
                 self.say_hello(id, Purpose::Pull);
                 self.write_sections(now, id, asks.collect());
@@ -384,6 +406,8 @@ impl Cluster {
                 self.write_sections(now, id, self.lacking(theirs));
                 self.write(id, &Frame::End);
             }
+            // Asking takes one turn: each more would make this node hold one more answer.
+            (None, Purpose::Pull, _) => self.close(id),
             // Somebody joined through this node and told it everything in turn.
             (None, ..) => {
                 self.compared(now);

@@ -21,6 +21,9 @@ const INDIRECT: u8 = 0;
 /// ... before the next member is probed.
 const PROBE: u8 = 1;
 
+/// Most members that are doubted at once; as many as may be probed by stream, and more.
+const DOUBTED_MAX: usize = 64;
+
 /// What foca wants done, collected in the order it said so.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
@@ -44,6 +47,8 @@ pub(super) struct Effects {
     /// Members that did not answer in time: when others are asked to probe them, and when nobody
     /// has heard of them by the end of the period, which is all there is in a cluster of two.
     pub(super) failed_probes: Vec<Identity>,
+    /// Members whose machines refused a connection, while nobody has heard of them since.
+    doubted: Vec<Identity>,
     /// Whom this node probes, and the number of the probe.
     probing: Option<(Identity, foca::ProbeNumber)>,
     /// This node's, when it last sent something: it grows with each suspicion that it refutes.
@@ -142,6 +147,24 @@ pub(super) fn grave(identity: &Identity) -> u64 {
 }
 
 impl Membership {
+    /// The machine of `identity` refused a connection. That may be a firewall's doing, so that it
+    /// counts only if nothing comes of the member, nor of those who were asked to probe it.
+    pub(crate) fn doubt(&mut self, identity: Identity) {
+        if !self.is_doubted(&identity) && self.effects.doubted.len() < DOUBTED_MAX {
+            self.effects.doubted.push(identity);
+        }
+    }
+
+    /// Whether nobody has heard of it since it was doubted.
+    pub(crate) fn is_doubted(&self, identity: &Identity) -> bool {
+        self.effects.doubted.contains(identity)
+    }
+
+    /// It is doubted no more: it was heard of, or is held down by now.
+    pub(crate) fn doubt_no_more(&mut self, identity: &Identity) {
+        self.effects.doubted.retain(|id| id != identity);
+    }
+
     /// Whether the next probe is on its way: always, while there is anybody to probe.
     pub fn is_probing(&self) -> bool {
         self.effects.timers.values().any(|timer| matches!(timer, Timer::ProbeRandomMember(_)))
@@ -179,6 +202,13 @@ impl Runtime<Identity> for &mut Effects {
             }
             Notification::DataReceived(header) => {
                 self.has_received = true;
+                if !self.doubted.is_empty() {
+                    let origin = match header.message {
+                        foca::Message::ForwardedAck { origin, .. } => origin,
+                        _ => header.src,
+                    };
+                    self.doubted.retain(|id| *id != header.src && *id != origin);
+                }
                 if let foca::Message::Ack(number) = header.message
                     && self.probing == Some((header.src, number))
                 {

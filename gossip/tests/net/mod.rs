@@ -1,6 +1,6 @@
 //! A few cores in one test: every packet arrives after a millisecond, unless a test says otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use grapevine_gossip::config::Timings;
 use grapevine_protocol::Moment;
 
 const HOP: u64 = 1_000_000;
+
+/// How long a connection to nobody is tried, in ns.
+const CONNECT_MAX: u64 = 3_000_000_000;
 
 pub(crate) fn addr(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], number))
@@ -60,6 +63,12 @@ pub(crate) struct Net {
     queue: BTreeMap<(u64, u64), Event>,
     count: u64,
     links: BTreeMap<(usize, ConnId), (usize, ConnId)>,
+    /// From whom to whom a firewall refuses everything.
+    pub(crate) rejected: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Addresses of machines that are off: nobody answers, not even with a refusal.
+    pub(crate) dark: BTreeSet<SocketAddr>,
+    /// Seeds whose names nobody looks up within a test.
+    pub(crate) unnamed: BTreeSet<SocketAddr>,
 }
 
 impl Net {
@@ -75,7 +84,13 @@ impl Net {
         at: SocketAddr,
         seeds: &[SocketAddr],
     ) -> usize {
-        let boot = Boot { seeds: seeds.len(), ..boot(node, epoch, at) };
+        self.boot(boot(node, epoch, at), seeds)
+    }
+
+    /// The same for a node that knows more.
+    pub(crate) fn boot(&mut self, boot: Boot, seeds: &[SocketAddr]) -> usize {
+        let at = boot.addr;
+        let boot = Boot { seeds: seeds.len(), ..boot };
         let cluster = Cluster::new(boot, self.time());
         let (seeds, events, persisted, peers) = (seeds.to_vec(), vec![], vec![], vec![]);
         self.nodes.push(Node {
@@ -183,10 +198,19 @@ impl Net {
                 assert!(is_silent, "a twin that stopped says nothing more");
             }
             match output {
+                Output::Datagram { to, .. } if self.rejected.contains(&(from, to)) => {}
                 Output::Datagram { to, bytes } => {
                     if let Some(to) = self.at(to) {
                         self.later(Event::Datagram { from, to, bytes });
                     }
+                }
+                Output::Connect { conn, to } if self.rejected.contains(&(from, to)) => {
+                    self.later(Event::Closed(node, conn, true));
+                }
+                Output::Connect { conn, to } if self.dark.contains(&to) => {
+                    let at = self.now + CONNECT_MAX;
+                    self.queue.insert((at, self.count), Event::Closed(node, conn, false));
+                    self.count += 1;
                 }
                 Output::Connect { conn, to } => {
                     self.later(Event::Connect { opener: node, conn, to });
@@ -201,6 +225,7 @@ impl Net {
                         self.later(Event::Closed(to, peer, false));
                     }
                 }
+                Output::Resolve(seed) if self.unnamed.contains(&self.nodes[node].seeds[seed]) => {}
                 Output::Resolve(seed) => self.later(Event::Resolved(node, seed)),
                 Output::Persist(epoch) => {
                     self.nodes[node].persisted.push(epoch);
