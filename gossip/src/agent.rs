@@ -259,6 +259,10 @@ impl Shared {
         *self.left.borrow()
     }
 
+    fn address_rival(&self) -> Option<crate::identity::Identity> {
+        self.cluster.lock().address_rival()
+    }
+
     fn gossips_beyond_loopback(&self) -> bool {
         let cluster = self.cluster.lock();
         cluster

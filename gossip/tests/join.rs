@@ -91,6 +91,28 @@ fn a_node_without_seeds_whose_epoch_is_taken_joins_with_a_greater_one() {
 }
 
 #[test]
+fn a_node_that_gives_the_address_of_another_as_its_own_stops_and_the_other_goes_on() {
+    let mut net = Net::default();
+    net.start(1, 5, addr(1), &[]);
+    // What is sent there reaches the node that was started last.
+    let wrong = net.start(2, 900, addr(3), &[addr(1)]);
+    let right = net.start(3, 6, addr(3), &[addr(1)]);
+    net.run(Duration::from_secs(30));
+    let is_stopped = |node: usize| {
+        let mut events = net.nodes[node].events.iter();
+        events.any(|(_, event)| *event == ClusterEvent::NodeIdConflict)
+    };
+    assert!(is_stopped(wrong) && !is_stopped(right));
+    let rival = net.nodes[wrong].cluster.address_rival().unwrap();
+    assert_eq!((rival.node, rival.addr.socket()), (NodeId(3), addr(3)));
+    for node in [0, right] {
+        assert_eq!(net.members(node), [addr(1), addr(3)]);
+        let active = net.nodes[node].cluster.membership().active();
+        assert!(!active.contains_key(&NodeId(2)));
+    }
+}
+
+#[test]
 fn an_epoch_that_nobody_reaches_is_not_taken_and_ends_neither_the_join_nor_gossip() {
     let time = |at| ClusterTime { at: Moment(at), wall_ns: 0 };
     let mut net = Net::default();

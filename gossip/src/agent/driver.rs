@@ -253,9 +253,15 @@ impl Driver {
                 self.shared.left.send_replace(true);
             }
             ClusterEvent::NodeIdConflict => {
-                tracing::error!(
-                    "another process uses this node's id or its gossip address; gossip has stopped"
-                );
+                match self.shared.address_rival() {
+                    Some(rival) => tracing::error!(
+                        address = %rival.addr, node = %rival.node,
+                        "another node answers at this node's gossip address; gossip has stopped"
+                    ),
+                    None => {
+                        tracing::error!("another process uses this node's id; gossip has stopped")
+                    }
+                }
                 self.shared.synced.send_replace(true);
             }
         }

@@ -66,6 +66,8 @@ pub(super) struct Join {
     pub(super) own_addrs: Vec<SocketAddr>,
     /// An epoch that is being made durable.
     epoch_pending: Option<u64>,
+    /// Who answers at the address that this node gives as its own.
+    address_rival: Option<Identity>,
 }
 
 impl Join {
@@ -84,6 +86,7 @@ impl Join {
             is_synced: false,
             own_addrs: vec![boot.addr],
             epoch_pending: None,
+            address_rival: None,
         }
     }
 
@@ -253,14 +256,14 @@ impl Cluster {
     /// joining that is a disk that was lost; later it is somebody who was not there before.
     pub(super) fn epoch_taken(&mut self, now: Moment, epoch: u64) {
         if !self.join.is_synced {
-            self.take_greater_epoch(epoch);
+            self.take_greater_epoch(now, epoch);
         } else if epoch >= self.membership.me().epoch {
             self.own_id_elsewhere(now, epoch);
         }
     }
 
     /// Another life of this node, or of its address, has `epoch`: take a greater one.
-    pub(super) fn take_greater_epoch(&mut self, epoch: u64) {
+    pub(super) fn take_greater_epoch(&mut self, now: Moment, epoch: u64) {
         if epoch > OWN_EPOCH_MAX || is_epoch_jump(epoch, self.membership.me().epoch) {
             sometimes!("epoch_jump_refused");
             return self.count("dropped_epoch_jump");
@@ -269,6 +272,7 @@ impl Cluster {
         if mutant!(M07) {
             return;
         }
+        self.call_own_address(now);
         let floor = epoch.max(self.membership.me().epoch);
         if self.join.epoch_pending.is_none_or(|pending| pending <= floor) {
             let epoch = floor.saturating_add(self.rng.random_range(1..=EPOCH_STEP_MAX));
@@ -320,8 +324,30 @@ impl Cluster {
         self.conflicts.retain(|&at| now.since(at) < CONFLICTS_PERIOD);
         self.conflicts.push(now);
         if self.conflicts.len() < CONFLICTS_MAX {
-            return self.take_greater_epoch(epoch);
+            return self.take_greater_epoch(now, epoch);
         }
+        self.stop_as_rival(now);
+    }
+
+    /// Others hold somebody else at this node's address, or another life of it: is it this node
+    /// that is reached there?
+    fn call_own_address(&mut self, now: Moment) {
+        self.open_exchange(now, self.boot.addr, Purpose::Sync);
+    }
+
+    /// Somebody else answers at the address that this node gives as its own, which was configured
+    /// wrongly. It says that it leaves, so that whoever has that address is left in peace, and stops.
+    pub(super) fn own_address_elsewhere(&mut self, now: Moment, rival: Identity) {
+        self.join.address_rival = Some(rival);
+        self.stop_as_rival(now);
+    }
+
+    /// Who answers at the address that this node gives as its own, if it stopped because of that.
+    pub fn address_rival(&self) -> Option<Identity> {
+        self.join.address_rival
+    }
+
+    fn stop_as_rival(&mut self, now: Moment) {
         let me = self.membership.me();
         let members: Vec<Identity> = self.membership.active().values().copied().collect();
         for member in members {

@@ -301,7 +301,7 @@ impl Cluster {
                     self.learn_left(now, node, epoch);
                 }
                 if let Some(epoch) = self.membership.outranked_by(&members) {
-                    self.take_greater_epoch(epoch);
+                    self.take_greater_epoch(now, epoch);
                 }
                 self.membership.apply(now, &members, !is_join);
             }
@@ -353,6 +353,15 @@ impl Cluster {
             sometimes!("seed_is_self");
             self.join.own_addrs.extend(own.into_iter().take(1));
             self.join.own_addrs.truncate(OWN_ADDRS_MAX);
+            return false;
+        }
+        let conn = self.streams.conns.get(&id);
+        let called = conn.and_then(|conn| match conn.role {
+            Role::Opener { to, .. } => Some(to),
+            Role::Probe { .. } | Role::Acceptor => None,
+        });
+        if called == Some(self.boot.addr) && identity.node != me.node {
+            self.own_address_elsewhere(now, identity);
             return false;
         }
         // X07, class "a record that is never given up".
