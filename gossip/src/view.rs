@@ -151,10 +151,11 @@ impl LookupView {
                 format!("topic:{topic}:"),
                 producers.map(|p| registration(&p.record, p.tombstoned_at)).collect(),
             );
-            for (channel, records) in &row.channels {
+            for (channel, producers) in &row.channels {
+                let records = producers.records.iter();
                 table.insert(
                     format!("channel:{topic}:{channel}"),
-                    records.iter().map(|record| registration(record, None)).collect(),
+                    records.map(|record| registration(record, None)).collect(),
                 );
             }
         }
@@ -207,7 +208,7 @@ fn registration(record: &ProducerRecord, tombstoned_at: Option<i64>) -> Registra
 #[derive(Clone, Debug, Default)]
 pub struct TopicRow {
     /// Channel names with the producers that have them.
-    pub(crate) channels: BTreeMap<Name, Vec<Arc<ProducerRecord>>>,
+    channels: BTreeMap<Name, ChannelProducers>,
     /// Producers of the topic by address, each once.
     pub(crate) producers: Vec<Registered>,
 }
@@ -217,6 +218,28 @@ pub struct TopicRow {
 pub(crate) struct Registered {
     pub(crate) record: Arc<ProducerRecord>,
     pub(crate) tombstoned_at: Option<i64>,
+}
+
+/// The producers that have a channel, each address once, in the order in which they were found.
+#[derive(Clone, Debug, Default)]
+struct ChannelProducers {
+    records: Vec<Arc<ProducerRecord>>,
+    /// Places in `records`, by address: a row is built anew with each change of the topic, and
+    /// thousands of producers may have a channel.
+    by_address: Vec<u32>,
+}
+
+impl ChannelProducers {
+    fn add(&mut self, record: &Arc<ProducerRecord>) {
+        let Self { records, by_address } = self;
+        let found = by_address.binary_search_by(|&place| {
+            records[place as usize].producer.cmp_address(&record.producer)
+        });
+        if let Err(at) = found {
+            by_address.insert(at, records.len() as u32);
+            records.push(Arc::clone(record));
+        }
+    }
 }
 
 impl TopicRow {
@@ -264,11 +287,52 @@ impl TopicRow {
     pub(crate) fn add_channel(&mut self, channel: &Name, record: Option<&Arc<ProducerRecord>>) {
         let producers = self.channels.entry(Arc::clone(channel)).or_default();
         if let Some(record) = record {
-            let is_same =
-                |known: &Arc<ProducerRecord>| known.producer.cmp_address(&record.producer).is_eq();
-            if !producers.iter().any(is_same) {
-                producers.push(Arc::clone(record));
+            producers.add(record);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(host: u32, tcp_port: u16) -> Arc<ProducerRecord> {
+        let broadcast_address = format!("10.{}.{}.1", host / 256, host % 256);
+        let producer = Arc::new(Producer { broadcast_address, tcp_port, ..Producer::default() });
+        Arc::new(ProducerRecord { producer, active: true, draining: false, last_update_ns: 0 })
+    }
+
+    #[test]
+    fn a_channel_has_each_address_once_in_the_order_it_was_found() {
+        let (channel, mut row) = (Name::from("c"), TopicRow::default());
+        let mut want: Vec<Arc<ProducerRecord>> = Vec::new();
+        for step in 0..600_u32 {
+            // Neither in order of address nor without repetition.
+            let found = record(step * 389 % 97, 4150 + (step % 3) as u16);
+            row.add_channel(&channel, Some(&found));
+            if want.iter().all(|known| known.producer.address() != found.producer.address()) {
+                want.push(found);
             }
         }
+        row.add_channel(&channel, None);
+        let got = &row.channels[&channel].records;
+        assert_eq!(got.len(), 97 * 3);
+        assert!(got.iter().zip(&want).all(|(got, want)| Arc::ptr_eq(got, want)));
+    }
+
+    #[test]
+    fn the_row_of_a_topic_with_many_producers_is_built_without_comparing_all_with_all() {
+        let producers: Vec<_> = (0..20_000).map(|host| record(host, 4150)).collect();
+        let names: Vec<Name> = (0..5).map(|n| Name::from(format!("c{n}"))).collect();
+        let started = Instant::now();
+        let mut row = TopicRow::default();
+        for producer in &producers {
+            row.add_producer(producer, None);
+            names.iter().for_each(|name| row.add_channel(name, Some(producer)));
+        }
+        // All with all: a thousand million comparisons, which take seconds.
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(row.visible().count(), 20_000);
     }
 }
