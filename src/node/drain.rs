@@ -21,8 +21,8 @@ pub(crate) const REFUSAL: &str = "draining: this node takes no new messages";
 /// Pause between two looks at what is left.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Looks in a row that must find nothing: a publish that was let in before the drain began may
-/// still be on its way into the log.
+/// Looks in a row that must find nothing. One look passes topic after topic, and a drain that is
+/// undone and begun again meanwhile may have let something in behind it.
 const EMPTY_ROUNDS: u32 = 2;
 
 /// Says that the node drains; removed, that is emptied, with the drain.
@@ -45,12 +45,12 @@ pub(crate) struct Drain {
 impl Drain {
     /// Whether publishes are refused.
     pub(crate) fn is_on(&self) -> bool {
-        self.is_on.load(Ordering::Relaxed)
+        self.is_on.load(Ordering::Acquire)
     }
 
     /// Whether the node ends when it is empty.
     pub(crate) fn exits_when_empty(&self) -> bool {
-        self.exits_when_empty.load(Ordering::Relaxed)
+        self.exits_when_empty.load(Ordering::Acquire)
     }
 }
 
@@ -122,8 +122,8 @@ impl Registry {
     }
 
     fn set_drain(&self, is_on: bool, exits_when_empty: bool) {
-        self.drain.is_on.store(is_on, Ordering::Relaxed);
-        self.drain.exits_when_empty.store(exits_when_empty, Ordering::Relaxed);
+        self.drain.is_on.store(is_on, Ordering::Release);
+        self.drain.exits_when_empty.store(exits_when_empty, Ordering::Release);
         self.cluster().handle().set_draining(is_on);
         self.drain.changed.notify_one();
     }

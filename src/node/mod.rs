@@ -33,5 +33,5 @@ pub(crate) use registry::IDS_FILE;
 pub use registry::{Registry, RegistryOptions};
 pub use start::{Node, StartError, run};
 pub use timekeeper::Timekeeper;
-pub use topic::Topic;
+pub use topic::{StoreError, Topic};
 pub use upgrade::{Layers, TlsFacts};

@@ -13,11 +13,23 @@ use grapevine_storage::{Batch, Cursor, DirDisk, TopicDir};
 use parking_lot::Mutex;
 use tracing::{error, info};
 
+use super::drain::REFUSAL;
 use super::registry::Registry;
 
 mod files;
 
 type Core = grapevine_broker::Topic<DirDisk>;
+
+/// Why a batch is not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The node is being emptied.
+    #[error("{REFUSAL}")]
+    Draining,
+    /// The topic or the disk refuses.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
 
 /// One short lock around the core; every method takes it once and never awaits under it.
 pub struct Topic {
@@ -118,11 +130,18 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; nothing was stored. The node's health tells of disk errors.
-    pub fn publish(self: &Arc<Self>, batch: &mut Batch, now: Now) -> Result<Cursor, PublishError> {
+    /// [`StoreError`]; nothing was stored. The node's health tells of disk errors.
+    pub fn publish(self: &Arc<Self>, batch: &mut Batch, now: Now) -> Result<Cursor, StoreError> {
         let count = batch.len() as u64;
-        let ids = &self.registry.ids;
-        let result = self.with_at(now, |core, now, wakes| core.publish(batch, ids, now, wakes));
+        let registry = &self.registry;
+        let result = self.with_at(now, |core, now, wakes| {
+            // Under the lock: a topic that was empty when the node drained already stays empty,
+            // however long ago this publish was let in.
+            if registry.drain.is_on() {
+                return Err(StoreError::Draining);
+            }
+            Ok(core.publish(batch, &registry.ids, now, wakes)?)
+        });
         match &result {
             Ok(_) => {
                 self.registry.health.write_succeeded();
@@ -133,7 +152,7 @@ impl Topic {
                     self.registry.sync_wanted.notify_one();
                 }
             }
-            Err(PublishError::Disk(error)) => {
+            Err(StoreError::Publish(PublishError::Disk(error))) => {
                 if self.registry.health.write_failed(error) {
                     error!(
                         topic = %self.name, %error,
@@ -141,7 +160,7 @@ impl Topic {
                     );
                 }
             }
-            Err(PublishError::Exiting) => {}
+            Err(StoreError::Draining | StoreError::Publish(PublishError::Exiting)) => {}
         }
         result
     }
@@ -151,10 +170,10 @@ impl Topic {
     /// # Errors
     ///
     /// As [`publish`](Self::publish), and [`PublishError::Disk`] when syncing fails.
-    pub async fn publish_durably(self: &Arc<Self>, batch: &mut Batch) -> Result<(), PublishError> {
+    pub async fn publish_durably(self: &Arc<Self>, batch: &mut Batch) -> Result<(), StoreError> {
         let end = self.publish(batch, self.registry.clock.now())?;
         if self.registry.is_fsync {
-            self.sync_through(end).await?;
+            self.sync_through(end).await.map_err(PublishError::Disk)?;
         }
         Ok(())
     }

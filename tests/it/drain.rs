@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, Nsqd, eventually, for_a_while, get, is_reference, mpub_body, request,
+    Cluster, Nsqd, RawClient, eventually, for_a_while, get, is_reference, mpub_body, post, request,
 };
 
 /// A change is everywhere within this; usually it is well under half a second.
@@ -138,4 +138,43 @@ fn messages_that_wait_for_a_channel_or_for_their_time_keep_a_node_from_exiting()
         (refused.status, refused.text()),
         (400, r#"{"message":"INVALID_EXIT_WHEN_EMPTY"}"#.into())
     );
+}
+
+#[test]
+fn a_request_whose_body_comes_when_the_node_drains_already_is_refused() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&[]);
+    let mut slow = RawClient::connect(&node.http());
+    slow.send(b"POST /mpub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello");
+    eventually(SPREAD_MAX, "the request is let in", || {
+        node.get("/stats?format=json").json()["topics"][0]["topic_name"] == "t"
+    });
+    assert_eq!(node.post("/drain", b"").json()["unfinished"], 0);
+    slow.send(b"\nworld");
+    let answer = slow.bytes("HTTP/1.1 503".len());
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 503");
+    assert_eq!(node.get("/drain").json()["unfinished"], 0, "empty for good");
+}
+
+#[test]
+fn a_publish_that_waits_for_the_cluster_when_the_node_drains_is_refused() {
+    if is_reference() {
+        return;
+    }
+    let mut node = Nsqd::prepare(&["-init-grace=5s"]);
+    node.set_seeds(vec!["127.0.0.1:1".to_owned()]);
+    node.launch();
+    let address = node.http();
+    let waiting = std::thread::spawn(move || post(&address, "/pub?topic=new", b"x"));
+    let mut client = node.client();
+    client.command("PUB other", Some(b"x"));
+    // Not needed for the outcome: whoever comes later is refused as well.
+    std::thread::sleep(Duration::from_millis(300));
+    node.post_ok("/drain", b"");
+    client.expect_fatal("E_PUB_FAILED PUB failed draining: this node takes no new messages");
+    let answer = waiting.join().expect("no panic").expect("an answer");
+    assert_eq!((answer.status, answer.json()), (503, json!({ "message": "DRAINING" })));
+    assert_eq!(node.get("/drain").json()["unfinished"], 0);
 }

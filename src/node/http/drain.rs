@@ -54,12 +54,14 @@ pub(super) async fn end(State(node): State<Arc<Node>>) -> Response {
 fn document(node: &Node) -> Response {
     let registry = &node.registry;
     let left: Vec<Left> = registry
+    // Before the looking: then what is said to be left can only become less.
+    let draining = registry.drain.is_on();
         .unfinished()
         .into_iter()
         .map(|left| Left { topic: left.topic, channel: left.channel, messages: left.messages })
         .collect();
     json(&DrainDocument {
-        draining: registry.drain.is_on(),
+        draining,
         exit_when_empty: registry.drain.exits_when_empty(),
         unfinished: left.iter().map(|left| left.messages).sum(),
         left,

@@ -14,7 +14,7 @@ use grapevine_storage::Batch;
 use http::{HeaderValue, StatusCode, header};
 
 use super::topics::topic_name;
-use crate::node::{Node, Topic, wall_ns};
+use crate::node::{Node, StoreError, Topic, wall_ns};
 
 const MSG_TOO_BIG: ApiError = ApiError::too_large("MSG_TOO_BIG");
 const BODY_TOO_BIG: ApiError = ApiError::too_large("BODY_TOO_BIG");
@@ -64,7 +64,7 @@ async fn store_one(node: &Node, query: Option<&str>, body: &mut Body) -> Result<
     };
     let mut batch = Batch::with_capacity(message.len() + RECORD_BYTES);
     batch.push(&message, deliver_at);
-    topic.publish_durably(&mut batch).await.map_err(|_| EXITING)
+    topic.publish_durably(&mut batch).await.map_err(|error| refusal(&error))
 }
 
 async fn store_many(node: &Node, query: Option<&str>, body: &mut Body) -> Result<(), ApiError> {
@@ -85,7 +85,7 @@ async fn store_many(node: &Node, query: Option<&str>, body: &mut Body) -> Result
     if batch.is_empty() {
         return Ok(());
     }
-    topic.publish_durably(&mut batch).await.map_err(|_| EXITING)
+    topic.publish_durably(&mut batch).await.map_err(|error| refusal(&error))
 }
 
 /// The content of an `MPUB` without its length; errors are its codes without `E_`, all 413.
@@ -118,6 +118,14 @@ async fn topic(node: &Node, query: &Query) -> Result<Arc<Topic>, ApiError> {
         return Err(DRAINING);
     }
     node.registry.topic(&name).await.map_err(|_| EXITING)
+}
+
+/// The answer where nothing was stored.
+fn refusal(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Draining => DRAINING,
+        StoreError::Publish(_) => EXITING,
+    }
 }
 
 /// When a message with `defer` milliseconds is due, in wall-clock nanoseconds; 0 is at once.
