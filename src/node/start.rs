@@ -140,7 +140,7 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         port(&listeners.tcp).unwrap_or_default(),
         port(&listeners.http).unwrap_or_default(),
     );
-    let gossip = start_gossip(&options, &listeners, &hostname).await?;
+    let gossip = start_gossip(&options).await?;
     let lookupds = Lookupds::new(&options).map_err(StartError::Tls)?;
     let link = ClusterLink::new(gossip.clone()).with_lookupds(Arc::clone(&lookupds));
     let registry = Registry::new(data_path, registry_options(&options), clock, ids, link);
@@ -166,8 +166,10 @@ pub async fn run(options: Arc<Options>) -> Result<(), StartError> {
         lookup_http_port: listeners.lookup_http.as_ref().and_then(Listener::port),
         options: Arc::clone(&options),
     });
+    // Only now, with every topic loaded: whoever finds this node, by gossip or at an nsqlookupd, is
+    // served at once. It knows whether it drains before anybody knows of it.
+    gossip.set_producer_info(producer(&options, &listeners, &node.hostname));
     let mut serving = serve(&node, listeners, tls, auth.clone(), &stopped);
-    // Only now: whoever finds this node there can connect to it.
     let hostname = node.hostname.clone();
     serving.spawn(lookupds.run(Arc::clone(&options), hostname, stopped));
     let keeping = keep(&registry, auth, options.sync_timeout);
@@ -314,15 +316,12 @@ fn message_ids(data_path: &DataPath, options: &Options) -> std::io::Result<IdSou
     Ok(IdSource::new(node, mark.unwrap_or(0)))
 }
 
-async fn start_gossip(
-    options: &Options,
-    listeners: &Listeners,
-    hostname: &str,
-) -> Result<Handle, StartError> {
+/// What others are told of this node.
+fn producer(options: &Options, listeners: &Listeners, hostname: &str) -> Producer {
     let port =
         |listener: &Option<Listener>| listener.as_ref().and_then(Listener::port).unwrap_or(0);
     let or_listening = |wanted: u16, listening: u16| if wanted == 0 { listening } else { wanted };
-    let producer = Producer {
+    Producer {
         remote_address: String::new(),
         hostname: hostname.to_owned(),
         broadcast_address: options.broadcast_address.clone(),
@@ -331,7 +330,11 @@ async fn start_gossip(
         version: VERSION.to_owned(),
         topology_zone: options.topology_zone.clone(),
         topology_region: options.topology_region.clone(),
-    };
+    }
+}
+
+/// Joins the cluster and learns what it knows; not yet found by anybody, see [`producer`].
+async fn start_gossip(options: &Options) -> Result<Handle, StartError> {
     let bind = match &options.gossip_address {
         Address::Off => None,
         address => Some(gossip_bind(address).await?),
@@ -342,7 +345,7 @@ async fn start_gossip(
         seeds: options.gossip_seed_addresses.clone(),
         cluster_name: options.cluster_name.clone(),
         state_dir: Some(options.data_path.clone()),
-        producer,
+        producer: Producer::default(),
         inactive_producer_timeout: options.inactive_producer_timeout,
         tombstone_lifetime: options.tombstone_lifetime,
     };

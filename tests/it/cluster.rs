@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::support::{Cluster, Nsqd, eventually, for_a_while, get, is_reference};
+use crate::support::{Cluster, Nsqd, eventually, for_a_while, get, is_reference, put_pipe};
 
 /// A change is everywhere within this; usually it is well under half a second.
 const SPREAD_MAX: Duration = Duration::from_secs(5);
@@ -286,4 +286,33 @@ fn a_channel_deleted_at_every_lookup_address_is_there_for_each_of_them_once() {
     let path = "/channel/delete?topic=t&channel=never";
     let answer = crate::support::post(&cluster.nodes[0].lookup_http(), path, b"");
     assert_eq!(answer.expect("an answer").status, 404);
+}
+
+#[test]
+fn a_starting_node_is_found_when_it_serves_and_not_before() {
+    if is_reference() {
+        return;
+    }
+    let mut cluster = Cluster::of(2);
+    cluster.nodes[1].create_channel("t", "c");
+    assert!(cluster.nodes[1].terminate().success());
+    cluster.wait_for_lookup(SPREAD_MAX, "t", &[0], &[]);
+    // It joins the others, but cannot load its topic yet.
+    let file = cluster.nodes[1].data_path().join("topics/t.topic/topic.state");
+    let state = std::fs::read(&file).expect("the topic's state");
+    let joined = cluster.nodes[0].log().matches("member up").count();
+    put_pipe(&file);
+    cluster.nodes[1].launch_without_waiting();
+    eventually(SPREAD_MAX, "it joins", || {
+        cluster.nodes[0].log().matches("member up").count() > joined
+    });
+    for_a_while(Duration::from_secs(1), "nobody finds it", || {
+        let nodes = cluster.nodes[0].get("/nodes").json();
+        nodes["producers"].as_array().is_some_and(|producers| producers.len() == 1)
+    });
+    assert!(cluster.nodes[1].is_running());
+    std::fs::write(&file, state).expect("read at last");
+    cluster.wait_for_lookup(SPREAD_MAX, "t", &[0], &[1]);
+    assert_eq!(cluster.nodes[1].get("/ping").text(), "OK", "who finds it is served");
+    cluster.wait_until_known(SPREAD_MAX, &[0, 1]);
 }

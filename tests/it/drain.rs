@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, Nsqd, RawClient, eventually, for_a_while, get, is_reference, mpub_body, post, request,
+    Cluster, Nsqd, RawClient, eventually, for_a_while, get, is_reference, mpub_body, post,
+    put_pipe, request,
 };
 
 /// A change is everywhere within this; usually it is well under half a second.
@@ -177,4 +178,31 @@ fn a_publish_that_waits_for_the_cluster_when_the_node_drains_is_refused() {
     let answer = waiting.join().expect("no panic").expect("an answer");
     assert_eq!((answer.status, answer.json()), (503, json!({ "message": "DRAINING" })));
     assert_eq!(node.get("/drain").json()["unfinished"], 0);
+}
+
+#[test]
+fn publishers_never_find_a_restarting_node_that_drains() {
+    if is_reference() {
+        return;
+    }
+    let mut cluster = Cluster::of(2);
+    cluster.nodes[1].create_channel("t", "c");
+    cluster.nodes[1].post_ok("/drain", b"");
+    let one = vec![u64::from(cluster.nodes[0].tcp_port())];
+    eventually(SPREAD_MAX, "publishers do not find it", || listed(&cluster.nodes[0]) == one);
+    assert!(cluster.nodes[1].terminate().success());
+    // It joins the others, but does not get to know yet that it drains.
+    let file = cluster.nodes[1].data_path().join("drain");
+    let joined = cluster.nodes[0].log().matches("member up").count();
+    put_pipe(&file);
+    cluster.nodes[1].launch_without_waiting();
+    eventually(SPREAD_MAX, "it joins", || {
+        cluster.nodes[0].log().matches("member up").count() > joined
+    });
+    let second = Duration::from_secs(1);
+    for_a_while(second, "publishers do not find it", || listed(&cluster.nodes[0]) == one);
+    assert!(cluster.nodes[1].is_running());
+    std::fs::write(&file, "stay").expect("read at last");
+    cluster.wait_for_lookup(SPREAD_MAX, "t", &[0], &[1]);
+    for_a_while(second, "publishers do not find it", || listed(&cluster.nodes[0]) == one);
 }

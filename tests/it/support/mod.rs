@@ -23,4 +23,4 @@ pub(crate) use http::{Response, get, post, request};
 pub(crate) use lookupd::{FakeLookupd, Manner};
 pub(crate) use node::{Nsqd, Outcome, is_reference, refusal, run_to_exit, server_command};
 pub(crate) use stock::{Stock, stock_program};
-pub(crate) use wait::{eventually, eventually_ok, for_a_while};
+pub(crate) use wait::{eventually, eventually_ok, for_a_while, put_pipe};

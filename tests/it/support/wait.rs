@@ -1,5 +1,7 @@
 //! Waiting for a condition, with a bound.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Between two looks at a condition: short against every bound, long against a look.
@@ -38,4 +40,12 @@ pub(crate) fn for_a_while(duration: Duration, what: &str, mut condition: impl Fn
         assert!(condition(), "did not stay so for {duration:?}: {what}");
         std::thread::sleep(POLL);
     }
+}
+
+/// Puts a pipe in the place of a file: who reads it waits until somebody has written to it.
+#[track_caller]
+pub(crate) fn put_pipe(path: &Path) {
+    std::fs::remove_file(path).expect("the file is there");
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+    assert!(made.success(), "{}: {made}", path.display());
 }
