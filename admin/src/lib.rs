@@ -9,6 +9,7 @@ mod answer;
 mod body;
 pub mod lookup;
 mod path;
+mod presence;
 mod query;
 mod routes;
 mod serve;

@@ -18,6 +18,7 @@ use grapevine_protocol::{ChannelName, TopicName, VERSION};
 use http::StatusCode;
 
 use crate::answer::{ApiError, empty, json, plain};
+use crate::presence::Presence;
 use crate::query::Query;
 use crate::routes::{Api, Routes};
 use crate::watch::{TopicWatch, Wait, aged};
@@ -82,9 +83,13 @@ fn view_routes() -> Routes<Arc<dyn LookupSource>> {
         .get("/nodes", nodes)
 }
 
-async fn lookup(State(source): Source, query: Query) -> Result<Response, ApiError> {
+async fn lookup(
+    State(source): Source,
+    client: Presence,
+    query: Query,
+) -> Result<Response, ApiError> {
     let topic = query.require("topic", "MISSING_ARG_TOPIC")?;
-    let answer = Wait::of(&query)?.answer(&*source, topic).await;
+    let answer = Wait::of(&query)?.answer(&*source, topic, &client).await;
     Ok(aged(&*source, answer))
 }
 

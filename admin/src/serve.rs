@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::presence::{Presence, Watched};
 use crate::routes::{Api, Remote};
 use crate::sniff::{Sniffed, sniff};
 
@@ -67,21 +68,25 @@ where
         Sniffed::Closed => return Ok(()),
     };
 
+    let (io, presence) = (Watched::new(io), Presence::default());
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        let remote = &remote;
-        Box::pin(
-            async move { Ok::<_, Infallible>(api.answer(remote, request.map(Body::new)).await) },
-        )
+        let (remote, mut request) = (&remote, request.map(Body::new));
+        request.extensions_mut().insert(presence.clone());
+        Box::pin(async move { Ok::<_, Infallible>(api.answer(remote, request).await) })
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true) // a client that closes its side still gets its answer, as from Go
         .title_case_headers(true) // as on Go's wire
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(io.clone()), service);
     let mut stopping = false;
     let ended = std::future::poll_fn(|context| {
-        let progress = connection.poll_without_shutdown(context);
+        let mut progress = connection.poll_without_shutdown(context);
+        if progress.is_pending() && presence.is_asked_for() && io.poll_closed(context) {
+            presence.end();
+            progress = connection.poll_without_shutdown(context); // the answer is made now
+        }
         if progress.is_pending() && !stopping && stop.as_mut().poll(context).is_ready() {
             stopping = true;
             // after the first poll: hyper would drop a request it has not begun to read
@@ -93,7 +98,8 @@ where
     if let Err(error) = ended.await {
         debug!(remote = %remote.0, %error, "http connection failed");
     }
-    let mut io = connection.into_parts().io.into_inner();
+    drop(connection);
+    let mut io = io;
     if stopping {
         let _ = io.shutdown().await; // a node that stops does not wait for idle clients
         return Ok(());
@@ -129,6 +135,10 @@ mod tests {
 
     fn api() -> Api {
         Routes::default()
+            .get("/wait", async |client: Presence| {
+                client.gone().await;
+                plain(StatusCode::OK, "waited")
+            })
             .get("/ping", async || plain(StatusCode::OK, "OK"))
             .publish("/pub", async |mut body: Body| {
                 match read_body(&mut body, BODY_BYTES_MAX).await {
@@ -228,6 +238,52 @@ mod tests {
         let header = format!("X: {}\r\n", "y".repeat(HEADER_BYTES_MAX / 2));
         let request = format!("GET /ping HTTP/1.1\r\nConnection: close\r\n{header}\r\n");
         assert!(exchange(request.as_bytes(), false).await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_answered_when_the_client_closes_its_side_whatever_it_has_sent_before() {
+        let answer = exchange(b"GET /wait HTTP/1.1\r\n\r\n", true).await;
+        assert!(answer.ends_with("\r\n\r\nwaited"), "{answer}");
+        let both = b"GET /wait HTTP/1.1\r\n\r\nPOST /pub HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi";
+        let answer = exchange(both, true).await;
+        assert!(answer.contains("waitedHTTP/1.0 200") && answer.ends_with("hi"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_client_waits_is_answered_after_it() {
+        let (mut client, server) = duplex(1 << 10);
+        let api = api();
+        let served = serve_connection(server, Remote("test".into()), &api, std::future::pending());
+        let talk = async {
+            client.write_all(b"GET /wait HTTP/1.1\r\n\r\n").await.unwrap();
+            for piece in [&b"GET /pi"[..], b"ng HTTP/1.1\r\n\r\n"] {
+                tokio::task::yield_now().await;
+                client.write_all(piece).await.unwrap();
+            }
+            tokio::task::yield_now().await;
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let (result, answer) =
+            timeout(Duration::from_secs(5), async { tokio::join!(served, talk) }).await.unwrap();
+        result.unwrap();
+        assert!(answer.contains("waitedHTTP/1.1 200") && answer.ends_with("OK"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_client_that_is_gone_altogether_does_not_wait_on() {
+        let (mut client, server) = duplex(1 << 10);
+        let api = api();
+        let served = serve_connection(server, Remote("test".into()), &api, std::future::pending());
+        let talk = async {
+            client.write_all(b"GET /wait HTTP/1.1\r\n\r\n").await.unwrap();
+            tokio::task::yield_now().await;
+            drop(client);
+        };
+        let both = timeout(Duration::from_secs(5), async { tokio::join!(served, talk) });
+        both.await.expect("it ends").0.unwrap();
     }
 
     #[tokio::test]

@@ -14,6 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// own limit on the head of a request.
 const FIRST_LINE_BYTES_MAX: usize = 8 << 10;
 
+/// How much is read ahead of hyper while a client waits for an answer, in bytes: some further
+/// requests, which clients seldom send before they have the answer.
+const AHEAD_BYTES_MAX: usize = 16 << 10;
+
 /// What a connection turned out to be.
 pub(crate) enum Sniffed<IO> {
     /// Looks like HTTP; reads as if nothing had been taken from it.
@@ -67,6 +71,26 @@ fn is_token(byte: u8) -> bool {
 pub(crate) struct Rewound<IO> {
     seen: BytesMut,
     io: IO,
+}
+
+impl<IO: AsyncRead + Unpin> Rewound<IO> {
+    /// Whether the other side has closed or reset; if not, the task is woken when it does.
+    ///
+    /// What comes meanwhile is read later. Where too much of it has come, closing goes unnoticed.
+    pub(crate) fn poll_closed(&mut self, context: &mut Context<'_>) -> bool {
+        let mut bytes = [0; 1 << 10];
+        while self.seen.len() < AHEAD_BYTES_MAX {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.seen.extend_from_slice(buffer.filled());
+                }
+                Poll::Ready(Ok(()) | Err(_)) => return true,
+            }
+        }
+        false
+    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Rewound<IO> {

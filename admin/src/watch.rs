@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use crate::answer::{ApiError, v1_json_text};
 use crate::lookup::LookupSource;
+use crate::presence::Presence;
 use crate::query::Query;
 
 /// Longest time an answer is waited for; who asks for more gets this. As Consul's is ten minutes,
-/// but here whoever is gone holds a place until the end of it.
+/// but here a client whose host has died without a word holds a place until the end of it.
 pub const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Index of the answer of `/lookup`; 0 where it is 404.
@@ -68,7 +69,8 @@ impl Wait {
         Ok(Self { index, time })
     }
 
-    /// The answer for `topic`, as soon as its index is not the client's, or when time is up.
+    /// The answer for `topic`, as soon as its index is not the client's, or when time is up or the
+    /// client has gone.
     ///
     /// # Errors
     ///
@@ -77,6 +79,7 @@ impl Wait {
         self,
         source: &dyn LookupSource,
         topic: &str,
+        client: &Presence,
     ) -> Result<Response, ApiError> {
         let mut answer = Answer::of(source, topic);
         if self.time.is_zero() || self.index != Some(answer.index) {
@@ -90,9 +93,12 @@ impl Wait {
             if self.index != Some(answer.index) {
                 break;
             }
-            match tokio::time::timeout_at(until, watch.changed()).await {
-                Ok(true) => {}
-                Ok(false) | Err(_) => break,
+            let has_changed = tokio::select! {
+                changed = tokio::time::timeout_at(until, watch.changed()) => changed == Ok(true),
+                () = client.gone() => false,
+            };
+            if !has_changed {
+                break;
             }
         }
         Ok(answer.into_response())

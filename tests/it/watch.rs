@@ -1,5 +1,7 @@
 //! `/lookup` with `wait`, and the headers of lookup answers.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,4 +102,52 @@ fn the_age_of_answers_grows_only_while_a_node_is_alone() {
     eventually(WOKEN_WITHIN, "the age grows", || {
         age(&cluster, "/nodes").is_some_and(|age| age > killed + 3_000)
     });
+}
+
+/// A connection that has asked for a watch which nothing but its client's end would end soon.
+fn watching(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let request = b"GET /lookup?topic=none&wait=5m&index=0 HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).expect("the node takes the request");
+    stream
+}
+
+#[test]
+fn a_watch_is_answered_at_once_when_its_client_closes_its_side() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&[]);
+    for address in [node.http(), node.lookup_http()] {
+        let mut stream = watching(&address);
+        thread::sleep(Duration::from_millis(100));
+        stream.shutdown(Shutdown::Write).expect("half closed");
+        stream.set_read_timeout(Some(WOKEN_WITHIN)).expect("a timeout");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+}
+
+#[test]
+fn clients_that_are_gone_take_no_place_from_those_that_watch() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&[]);
+    // Some more than there are places.
+    for number in 0..4_200 {
+        let stream = watching(&node.lookup_http());
+        if number % 2 == 0 {
+            let reset = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            reset.expect("closing will reset the connection");
+        }
+        drop(stream);
+    }
+    for address in [node.http(), node.lookup_http()] {
+        eventually(WOKEN_WITHIN, "there is a place", || {
+            let path = "/lookup?topic=none&wait=10ms&index=0";
+            get(&address, path).is_ok_and(|answer| answer.status == 404)
+        });
+    }
 }
