@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grapevine_storage::DataPath;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -39,6 +40,8 @@ const STAY: &str = "stay";
 pub(crate) struct Drain {
     is_on: AtomicBool,
     exits_when_empty: AtomicBool,
+    /// Held while it begins or ends, so that what is remembered is what holds.
+    changing: Mutex<()>,
     changed: Notify,
 }
 
@@ -66,16 +69,21 @@ pub(crate) struct Unfinished {
 }
 
 impl Registry {
-    /// Refuses publishes from now on, and tells the cluster.
-    pub(crate) fn begin_drain(&self, exits_when_empty: bool) {
+    /// Refuses publishes from now on, and tells the cluster. Whether the node exits in the end
+    /// stays as it is if that is left open; at first it does not.
+    pub(crate) fn begin_drain(&self, exits_when_empty: Option<bool>) {
+        let changing = self.drain.changing.lock();
+        let exits_when_empty = exits_when_empty.unwrap_or(self.drain.exits_when_empty());
         let content = if exits_when_empty { EXIT_WHEN_EMPTY } else { STAY };
         self.remember_drain(content);
         self.set_drain(true, exits_when_empty);
+        drop(changing);
         info!(exit_when_empty = exits_when_empty, "draining; publishes are refused");
     }
 
     /// Takes publishes again.
     pub(crate) fn end_drain(&self) {
+        let _changing = self.drain.changing.lock();
         self.remember_drain("");
         if self.drain.is_on() {
             self.set_drain(false, false);

@@ -181,6 +181,33 @@ fn a_publish_that_waits_for_the_cluster_when_the_node_drains_is_refused() {
 }
 
 #[test]
+fn whether_a_node_exits_when_it_is_empty_stays_as_it_is_until_it_is_said_anew() {
+    if is_reference() {
+        return;
+    }
+    let mut node = Nsqd::start(&[]);
+    node.create_channel("t", "c");
+    node.client().publish("t", b"x");
+    let exits = |path: &str, want: bool| {
+        let answer = node.post(path, b"").json();
+        assert_eq!(answer["exit_when_empty"], want, "{path}: {answer}");
+    };
+    exits("/drain", false);
+    exits("/drain?exit_when_empty=true", true);
+    exits("/drain", true);
+    exits("/drain?exit_when_empty=false", false);
+    exits("/drain", false);
+    exits("/drain?exit_when_empty=true", true);
+    exits("/undrain", false);
+    exits("/drain", false);
+    exits("/drain?exit_when_empty=true", true);
+    exits("/drain", true);
+    node.kill();
+    node.launch();
+    assert_eq!(node.get("/drain").json()["exit_when_empty"], true, "as it was said last");
+}
+
+#[test]
 fn publishers_never_find_a_restarting_node_that_drains() {
     if is_reference() {
         return;

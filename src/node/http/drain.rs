@@ -31,14 +31,15 @@ pub(super) async fn show(State(node): State<Arc<Node>>) -> Response {
     document(&node)
 }
 
-/// `POST /drain?exit_when_empty=true`.
+/// `POST /drain?exit_when_empty=true`; without the parameter that stays as it is.
 pub(super) async fn begin(
     State(node): State<Arc<Node>>,
     query: Query,
 ) -> Result<Response, ApiError> {
     let exits_when_empty = match query.first("exit_when_empty") {
-        None | Some("false" | "0") => false,
-        Some("true" | "1" | "") => true,
+        None => None,
+        Some("false" | "0") => Some(false),
+        Some("true" | "1" | "") => Some(true),
         Some(_) => return Err(ApiError::bad_request("INVALID_EXIT_WHEN_EMPTY")),
     };
     node.registry.begin_drain(exits_when_empty);
@@ -53,9 +54,9 @@ pub(super) async fn end(State(node): State<Arc<Node>>) -> Response {
 
 fn document(node: &Node) -> Response {
     let registry = &node.registry;
-    let left: Vec<Left> = registry
     // Before the looking: then what is said to be left can only become less.
     let draining = registry.drain.is_on();
+    let left: Vec<Left> = registry
         .unfinished()
         .into_iter()
         .map(|left| Left { topic: left.topic, channel: left.channel, messages: left.messages })
