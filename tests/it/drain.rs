@@ -208,6 +208,21 @@ fn whether_a_node_exits_when_it_is_empty_stays_as_it_is_until_it_is_said_anew() 
 }
 
 #[test]
+fn whether_a_node_drains_is_in_its_info_and_in_its_stats() {
+    if is_reference() {
+        return;
+    }
+    let node = Nsqd::start(&[]);
+    for (path, draining) in [("/undrain", false), ("/drain", true), ("/undrain", false)] {
+        node.post_ok(path, b"");
+        for document in ["/info", "/stats?format=json"] {
+            assert_eq!(node.get(document).json()["draining"], draining, "{document} after {path}");
+        }
+        assert_eq!(node.get("/info").json()["tcp_port"], node.tcp_port(), "as nsqd's otherwise");
+    }
+}
+
+#[test]
 fn publishers_never_find_a_restarting_node_that_drains() {
     if is_reference() {
         return;

@@ -16,6 +16,7 @@ use grapevine_protocol::documents::{
 use grapevine_protocol::{TopicName, VERSION};
 use hdrhistogram::Histogram;
 
+use super::status::WithDrain;
 use crate::node::figures::{latency_ns, memory};
 use crate::node::{Client, Node, wall_ns};
 
@@ -34,7 +35,8 @@ pub(super) async fn stats(
     let mut document = gather(&node, &filter);
     document.memory = is_wanted(&query, "include_mem").then(memory);
     if query.first("format") == Some("json") {
-        return Ok(json(&document));
+        let draining = node.registry.drain.is_on();
+        return Ok(json(&WithDrain { document, draining }));
     }
     let now_ns = wall_ns();
     let start_time = jiff::Timestamp::from_second(node.start_time).unwrap_or_default().to_string();

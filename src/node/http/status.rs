@@ -9,6 +9,7 @@ use grapevine_admin::{json, plain};
 use grapevine_protocol::VERSION;
 use grapevine_protocol::documents::InfoDocument;
 use http::StatusCode;
+use serde::Serialize;
 
 use crate::node::Node;
 
@@ -25,7 +26,7 @@ pub(super) async fn ping(State(node): State<Arc<Node>>) -> Response {
 /// Who this node is and what it allows.
 pub(super) async fn info(State(node): State<Arc<Node>>) -> Response {
     let options = &node.options;
-    json(&InfoDocument {
+    let info = InfoDocument {
         version: VERSION.to_owned(),
         broadcast_address: options.broadcast_address.clone(),
         hostname: node.hostname.clone(),
@@ -38,7 +39,16 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Response {
         max_deflate_level: options.max_deflate_level,
         topology_zone: options.topology_zone.clone(),
         topology_region: options.topology_region.clone(),
-    })
+    };
+    json(&WithDrain { document: info, draining: node.registry.drain.is_on() })
+}
+
+/// A document of nsqd, and last whether the node takes no new messages.
+#[derive(Debug, Serialize)]
+pub(super) struct WithDrain<T> {
+    #[serde(flatten)]
+    pub(super) document: T,
+    pub(super) draining: bool,
 }
 
 /// nsqd's port of a unix socket.
