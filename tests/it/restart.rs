@@ -304,3 +304,25 @@ fn strange_files_in_the_data_path_do_not_stop_a_node() {
     assert_eq!(take_all(&node, 10), messages(0..10));
     assert!(node.data_path().join("README").exists(), "what is not ours stays");
 }
+
+#[test]
+fn a_node_whose_id_or_epoch_cannot_be_read_says_what_becomes_of_it() {
+    if is_reference() {
+        return;
+    }
+    let mut node = Nsqd::start(&[]);
+    assert!(node.terminate().success());
+    for (file, content) in [("node.id", "no id\n"), ("gossip.epoch", "")] {
+        std::fs::write(node.data_path().join(file), content).unwrap();
+        assert!(!node.log().contains(file), "{file}: {}", node.log());
+        node.launch();
+        let log = node.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(file)).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains("WARNING: the "), "{}", lines[0]);
+        assert!(lines[0].contains(&format!("content={:?}", content.trim())), "{}", lines[0]);
+        node.restart();
+        assert_eq!(node.log().matches(file).count(), 1, "only once");
+        assert!(node.terminate().success());
+    }
+}

@@ -12,6 +12,9 @@ use crate::identity::next_epoch;
 /// Most bytes read from a state file: a peers file has at most 64 lines of 50 bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
+/// Longest part of a file that is not what it should be in a line of the log: twice a valid id.
+const EXCERPT_CHARS_MAX: usize = 32;
+
 /// The state directory; without one nothing is kept.
 #[derive(Clone, Debug)]
 pub(super) struct State {
@@ -26,9 +29,16 @@ impl State {
     /// The node's id, drawn now if it has none.
     pub(super) fn node(&self, drawn: u64) -> Result<NodeId, StartError> {
         let kept = self.read("node.id").map_err(|source| self.error("node.id", source))?;
-        let kept = kept.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-        if let Some(node) = kept.filter(|&node| node != 0) {
+        let read = |text: &String| u64::from_str_radix(text.trim(), 16).ok();
+        if let Some(node) = kept.as_ref().and_then(read).filter(|&node| node != 0) {
             return Ok(NodeId(node));
+        }
+        if let Some(text) = kept {
+            tracing::warn!(
+                file = %self.path("node.id").display(), content = excerpt(&text),
+                "the node's id is not a hexadecimal number above 0; it gets a new one and is \
+                 another node to the cluster"
+            );
         }
         let node = NodeId(drawn.max(1));
         self.write("node.id", &format!("{node}\n"))
@@ -41,8 +51,16 @@ impl State {
     pub(super) fn next_epoch(&self, wall_ms: u64, luck: u64) -> Result<u64, StartError> {
         let name = "gossip.epoch";
         let kept = self.read(name).map_err(|source| self.error(name, source))?;
-        let kept = kept.and_then(|text| text.trim().parse::<u64>().ok());
-        let epoch = next_epoch(kept, wall_ms, luck);
+        let read = |text: &String| text.trim().parse::<u64>().ok();
+        let last = kept.as_ref().and_then(read);
+        if let (Some(text), None) = (&kept, last) {
+            tracing::warn!(
+                file = %self.path(name).display(), content = excerpt(text),
+                "the gossip epoch is not a number; the next one is taken from the clock, and \
+                 others do not believe this node if they know a greater one"
+            );
+        }
+        let epoch = next_epoch(last, wall_ms, luck);
         self.write_epoch(epoch).map_err(|source| self.error(name, source))?;
         Ok(epoch)
     }
@@ -63,8 +81,11 @@ impl State {
     }
 
     fn error(&self, name: &str, source: io::Error) -> StartError {
-        let path = self.dir.clone().unwrap_or_default().join(name);
-        StartError::State { path, source }
+        StartError::State { path: self.path(name), source }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.clone().unwrap_or_default().join(name)
     }
 
     fn read(&self, name: &str) -> io::Result<Option<String>> {
@@ -102,6 +123,11 @@ impl State {
             other => other,
         }
     }
+}
+
+/// The beginning of what a file holds, for the log.
+fn excerpt(text: &str) -> String {
+    text.trim().chars().take(EXCERPT_CHARS_MAX).collect()
 }
 
 fn write_new(path: &Path, content: &str) -> io::Result<()> {
