@@ -84,7 +84,7 @@ impl Hunt {
         run: &Run<'_>,
         found: &(dyn Fn(&Quarry) + Sync),
     ) -> Vec<Quarry> {
-        let deadline = Instant::now() + self.budget;
+        let deadline = Instant::now().checked_add(self.budget);
         let (clean, figures) = (Mutex::default(), Mutex::default());
         let search = Search { hunt: self, plan, run, deadline, clean, figures };
         let next = AtomicUsize::new(0);
@@ -111,7 +111,8 @@ struct Search<'a> {
     hunt: &'a Hunt,
     plan: &'a (dyn Fn(u64) -> Plan + Sync),
     run: &'a Run<'a>,
-    deadline: Instant,
+    /// `None`: later than clocks go.
+    deadline: Option<Instant>,
     /// Which seeds pass without a bug.
     clean: Mutex<BTreeMap<u64, bool>>,
     /// Figures of the first [`Hunt::population`] seeds without a bug, once somebody needed them.
@@ -119,6 +120,10 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     fn one(&self, mutant: Mutant) -> Quarry {
         let started = Instant::now();
         let mut quarry = Quarry {
@@ -133,7 +138,7 @@ impl Search<'_> {
         let mut last = self.hunt.seeds_max;
         let mut population = Population::default();
         while quarry.seeds < last {
-            if Instant::now() >= self.deadline {
+            if self.is_over() {
                 quarry.is_cut_short = true;
                 break;
             }
@@ -182,7 +187,7 @@ impl Search<'_> {
         if figures.is_none() {
             let mut clean = Population::default();
             for seed in 0..seeds {
-                if Instant::now() >= self.deadline {
+                if self.is_over() {
                     return None;
                 }
                 let plan = (self.plan)(seed);
@@ -303,8 +308,10 @@ mod tests {
 
     #[test]
     fn when_time_is_over_it_is_said() {
-        let hunt = Hunt { budget: Duration::ZERO, ..hunt(&[Mutant::M01]) };
-        let all = hunt.start(&plan, &run, &|_| ());
+        let late = Hunt { budget: Duration::ZERO, ..hunt(&[Mutant::M01]) };
+        let all = late.start(&plan, &run, &|_| ());
         assert!(all[0].is_cut_short && all[0].kill.is_none());
+        let never = Hunt { budget: Duration::MAX, ..hunt(&[Mutant::M01]) };
+        assert!(never.start(&plan, &run, &|_| ())[0].kill.is_some());
     }
 }

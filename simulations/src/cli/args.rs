@@ -22,8 +22,9 @@ pub(super) use self::measuring::{BenchArgs, Item, ReportArgs};
     disable_version_flag = true
 )]
 #[command(after_help = "Exit codes: 0 all rules held, 1 a rule was broken, 2 bad command line or \
-    file,\n3 two runs of one plan differed, 4 undecided (time over, or a point was never \
-    reached).")]
+    file, or something could not\nbe written, 3 two runs of one plan differed, 4 undecided (time \
+    over, or a point was never reached).\ndiff: 0 the same run, 1 two runs, 3 one plan and two \
+    runs.")]
 pub struct SimulateArgs {
     /// What to do.
     #[command(subcommand)]
@@ -130,7 +131,7 @@ pub struct SwarmArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
     /// Threads; as many as there are cores
-    #[arg(long)]
+    #[arg(long, value_parser = jobs)]
     pub jobs: Option<usize>,
     /// Start no run after this time: 60s
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -290,7 +291,7 @@ pub struct MutantsArgs {
     #[arg(long, default_value = "2000")]
     pub seeds: u64,
     /// Threads; as many as there are cores
-    #[arg(long)]
+    #[arg(long, value_parser = jobs)]
     pub jobs: Option<usize>,
     /// Go on after a find and show which rules notice which bugs
     #[arg(long)]
@@ -388,23 +389,48 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err("there is no seed in it".to_owned()) } else { Ok(range) }
 }
 
-/// A time: `71.2s`, `500ms`, `2m`, `1h`.
+/// A time, as scenario files have it: `71.2s`, `500ms`, `40us`, `2m`, `1h`, `1d`.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3_600.0),
+        ("d", 86_400.0),
+    ];
     UNITS
         .iter()
         .find_map(|(unit, seconds)| {
             let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
             Duration::try_from_secs_f64(number * seconds).ok()
         })
-        .ok_or_else(|| "a time is a number with ms, s, m or h, such as 71.2s".to_owned())
+        .ok_or_else(|| "a time is a number with ns, us, ms, s, m, h or d: 71.2s".to_owned())
 }
+
+/// Slower than this, a second of a run takes a quarter of an hour; nobody watches that, and times
+/// have to stay numbers.
+const RATE_MIN: f64 = 0.001;
 
 /// A rate: `10x` or `10`.
 fn rate(text: &str) -> Result<f64, String> {
     let number: f64 =
         text.strip_suffix('x').unwrap_or(text).parse().map_err(|_| "a rate is like 10x")?;
-    if number > 0.0 && number.is_finite() { Ok(number) } else { Err("above 0".to_owned()) }
+    if number >= RATE_MIN && number.is_finite() {
+        Ok(number)
+    } else {
+        Err(format!("a rate is {RATE_MIN}x or more, such as 10x"))
+    }
+}
+
+/// Threads at most: more than any machine has cores, and few enough to start at once.
+const JOBS_MAX: usize = 1_024;
+
+/// A number of threads.
+pub(super) fn jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse().ok().filter(|jobs| (1..=JOBS_MAX).contains(jobs));
+    jobs.ok_or_else(|| format!("it is a number of threads from 1 to {JOBS_MAX}"))
 }
 
 /// `twice=0.5`.
@@ -438,7 +464,13 @@ mod tests {
         assert_eq!(time("71.2s"), Ok(Duration::from_millis(71_200)));
         assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
         assert!(time("5").is_err() && time("-1s").is_err());
+        for (text, nanos) in [("7ns", 7), ("40us", 40_000), ("1d", 86_400_000_000_000)] {
+            assert_eq!(time(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
         assert_eq!(rate("10x"), Ok(10.0));
+        assert!(rate("1e-300x").is_err() && rate("0").is_err() && rate("inf").is_err());
+        assert_eq!(jobs("64"), Ok(64));
+        assert!(jobs("0").is_err() && jobs("100000").unwrap_err().contains("from 1 to 1024"));
         assert_eq!(twice("twice=0.25"), Ok(0.25));
         assert!(twice("twice=2").is_err() && twice("0.5").is_err());
         assert_eq!(stop("invariant"), Ok(Stop::Invariant));

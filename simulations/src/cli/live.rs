@@ -22,7 +22,8 @@ impl<'a> Live<'a> {
     }
 
     fn wait_until(&self, t: u64) {
-        let due = Duration::from_secs_f64(t as f64 / 1e9 / self.speed);
+        let due = Duration::try_from_secs_f64(t as f64 / 1e9 / self.speed);
+        let due = due.unwrap_or(Duration::MAX);
         if let Some(rest) = due.checked_sub(self.started.elapsed()) {
             thread::sleep(rest);
         }

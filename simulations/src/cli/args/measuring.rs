@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::time;
+use super::{jobs, time};
 
 /// Flags of `simulate report`.
 #[derive(Clone, Debug, Args)]
@@ -29,7 +29,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub budget: Option<Duration>,
     /// Threads; as many as there are cores
-    #[arg(long)]
+    #[arg(long, value_parser = jobs)]
     pub jobs: Option<usize>,
     /// Show real processes beside it, as measured by the example `fidelity`
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
@@ -55,7 +55,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     pub time: Duration,
     /// Threads for those; as many as there are cores
-    #[arg(long)]
+    #[arg(long, value_parser = jobs)]
     pub jobs: Option<usize>,
     /// One JSON object instead of text
     #[arg(long)]
