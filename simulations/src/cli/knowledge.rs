@@ -59,21 +59,21 @@ pub(super) fn explain(args: &ExplainArgs) -> Ending {
     };
     let Some(wanted) = &args.rule else {
         if args.json {
-            let all: Vec<_> = rules::all().map(as_json).collect();
+            let all: Vec<_> = rules::explained().map(as_json).collect();
             terminal::out(&format!("{:#}\n", json!({ "rules": all })));
             return Ok(Verdict::Pass);
         }
         let mut table = table();
-        for rule in rules::all() {
+        for rule in rules::explained() {
             table.add_row([rule.id, rule.name, rule.meaning]);
         }
         terminal::out(&format!("{table}\n"));
         return Ok(Verdict::Pass);
     };
     let found =
-        rules::all().find(|rule| rule.id.eq_ignore_ascii_case(wanted) || rule.name == wanted);
+        rules::explained().find(|rule| rule.id.eq_ignore_ascii_case(wanted) || rule.name == wanted);
     let rule = found.ok_or_else(|| {
-        let ids: Vec<&str> = rules::all().map(|rule| rule.id).collect();
+        let ids: Vec<&str> = rules::explained().map(|rule| rule.id).collect();
         Refusal::new(format!("there is no rule {wanted:?}; there are {}", ids.join(", ")))
     })?;
     if args.json {
