@@ -4,12 +4,15 @@
 //! same hash or determinism is broken. On another commit the resolved timeline is executed again:
 //! the same faults at the same times with the same luck, but other code may decide otherwise.
 
+mod check;
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::check::problem;
 use crate::outcome::{Outcome, Violation};
 use crate::plan::Plan;
 
@@ -51,6 +54,26 @@ pub struct Case {
     pub hash: u64,
     /// The hash after each [`crate::outcome::CHECKPOINT_EVENTS`] events.
     pub checkpoints: Vec<u64>,
+}
+
+impl Exactness {
+    /// Of a run that is, or is not, the one that a program built from `commit` wrote down.
+    pub fn of(is_same: bool, commit: &str) -> Self {
+        Self::between(is_same, commit, COMMIT)
+    }
+
+    fn between(is_same: bool, left: &str, right: &str) -> Self {
+        match (is_same, is_one_program(left, right)) {
+            (true, _) => Self::Exact,
+            (false, true) => Self::Broken,
+            (false, false) => Self::OtherProgram,
+        }
+    }
+}
+
+/// Whether programs built from these commits are surely one.
+pub fn is_one_program(left: &str, right: &str) -> bool {
+    left == right && left != "unknown" && !left.ends_with('+')
 }
 
 /// Why a case cannot be read or written.
@@ -105,12 +128,8 @@ impl Case {
 
     /// Compares a replay on a program built from `commit` with the run that was written down.
     pub fn exactness(&self, replay: &Outcome, commit: &str) -> Exactness {
-        let same_program = self.commit == commit && commit != "unknown" && !commit.ends_with('+');
-        match (replay.hash == self.hash && replay.checkpoints == self.checkpoints, same_program) {
-            (true, _) => Exactness::Exact,
-            (false, true) => Exactness::Broken,
-            (false, false) => Exactness::OtherProgram,
-        }
+        let is_same = replay.hash == self.hash && replay.checkpoints == self.checkpoints;
+        Exactness::between(is_same, &self.commit, commit)
     }
 
     /// Reads a case from a file.
@@ -156,10 +175,12 @@ impl Case {
             .and_then(|decoder| decoder.take(CASE_BYTES_MAX).read_to_end(&mut json))
             .map_err(|error| error.to_string())?;
         let case: Self = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-        if case.format == FORMAT {
-            Ok(case)
-        } else {
-            Err(format!("format {}, this program knows {FORMAT}", case.format))
+        if case.format != FORMAT {
+            return Err(format!("format {}, this program knows {FORMAT}", case.format));
+        }
+        match problem(&case.plan) {
+            Some(problem) => Err(format!("its plan cannot be run: {problem}")),
+            None => Ok(case),
         }
     }
 }

@@ -9,9 +9,11 @@ mod edit;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::edit::nodes_of;
 use crate::execute::Execute;
 use crate::outcome::Outcome;
 use crate::plan::{Knobs, Link, Plan};
+use crate::scenario::Scenario;
 
 /// Time for a search, unless the user says otherwise. Most end within a second.
 pub const BUDGET: Duration = Duration::from_secs(10);
@@ -42,12 +44,15 @@ pub struct Shrunk {
 ///
 /// `None` if `plan` does not break `rule`, as on another commit.
 pub fn shrink(plan: &Plan, rule: &str, budget: Duration, execute: &Execute<'_>) -> Option<Shrunk> {
+    let deadline = Instant::now().checked_add(budget);
     let outcome = execute(plan, None);
     if !breaks(&outcome, rule) {
         return None;
     }
     let best = Shrunk { plan: plan.clone(), outcome, runs: 1, is_complete: true };
-    let mut search = Search { best, rule, execute, deadline: Instant::now() + budget };
+    let is_scenario = text_of(plan).is_ok();
+    let mut search = Search { best, rule, execute, deadline, is_scenario };
+    search.make_scenario();
     for _ in 0..ROUNDS_MAX {
         let before = search.best.plan.clone();
         search.drop_fault_groups();
@@ -64,6 +69,19 @@ pub fn shrink(plan: &Plan, rule: &str, budget: Duration, execute: &Execute<'_>) 
     Some(search.best)
 }
 
+/// The plan as a scenario file with an explicit timeline.
+///
+/// # Errors
+///
+/// Why such a file would be refused.
+pub fn text_of(plan: &Plan) -> Result<String, String> {
+    let text = Scenario::from_plan(plan).to_toml();
+    match Scenario::parse(&text, &plan.name) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(error.message),
+    }
+}
+
 fn breaks(outcome: &Outcome, rule: &str) -> bool {
     outcome.violation.as_ref().is_some_and(|violation| violation.rule == rule)
 }
@@ -72,7 +90,10 @@ struct Search<'a> {
     best: Shrunk,
     rule: &'a str,
     execute: &'a Execute<'a>,
-    deadline: Instant,
+    /// `None`: later than clocks go.
+    deadline: Option<Instant>,
+    /// A scenario file can say the best plan.
+    is_scenario: bool,
 }
 
 impl Search<'_> {
@@ -81,8 +102,18 @@ impl Search<'_> {
         if candidate == self.best.plan {
             return false;
         }
-        if Instant::now() >= self.deadline {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.best.is_complete = false;
+            return false;
+        }
+        self.breaks_too(candidate)
+    }
+
+    /// The same, however late it is.
+    fn breaks_too(&mut self, candidate: Plan) -> bool {
+        // What is left is for people to run, so a file must be able to say it.
+        let is_scenario = text_of(&candidate).is_ok();
+        if self.is_scenario && !is_scenario {
             return false;
         }
         self.best.runs += 1;
@@ -90,8 +121,21 @@ impl Search<'_> {
         let same = breaks(&outcome, self.rule);
         if same {
             (self.best.plan, self.best.outcome) = (candidate, outcome);
+            self.is_scenario = is_scenario;
         }
         same
+    }
+
+    /// A run that was cut short before it was mended, or that has faults which never happen, is one
+    /// that no file can say. This is done even if there is no time for anything else.
+    fn make_scenario(&mut self) {
+        if !self.is_scenario {
+            let mut plan = self.best.plan.clone();
+            edit::leave_out_what_never_happens(&mut plan);
+            if plan != self.best.plan {
+                self.breaks_too(plan);
+            }
+        }
     }
 
     /// The same, of the best plan after a change.

@@ -1,5 +1,6 @@
 //! Plans with something taken out.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::plan::{BrokerPlan, Fault, Partition, Plan, TimedFault};
@@ -23,6 +24,16 @@ pub(super) fn without_node(plan: &Plan, gone: usize) -> Plan {
 pub(super) fn is_named(plan: &Plan, node: usize) -> bool {
     let everyone_else = |other: usize| (other != node).then_some(other);
     plan.faults.iter().any(|fault| with_places(&fault.fault, &everyone_else).is_none())
+}
+
+/// The nodes that a fault is about.
+pub(crate) fn nodes_of(fault: &Fault) -> Vec<usize> {
+    let nodes = RefCell::new(Vec::new());
+    let _ = with_places(fault, &|node| {
+        nodes.borrow_mut().push(node);
+        Some(node)
+    });
+    nodes.into_inner()
 }
 
 /// Halves every duration of the fault that is not too short already.
@@ -59,6 +70,16 @@ pub(super) fn leave_unmended(plan: &mut Plan) {
 pub(super) fn end_by(plan: &mut Plan, end: Duration) {
     plan.end = plan.end.min(end);
     plan.faults.retain(|fault| fault.at <= end);
+}
+
+/// The healing, if the run ends before it, and faults that would begin after the healing or the end.
+pub(super) fn leave_out_what_never_happens(plan: &mut Plan) {
+    let end = plan.end;
+    if plan.heal_at.is_some_and(|heal| heal >= end) {
+        leave_unmended(plan);
+    }
+    let heal = plan.heal_at;
+    plan.faults.retain(|fault| fault.at <= end && heal.is_none_or(|heal| fault.at < heal));
 }
 
 /// The next whole second.

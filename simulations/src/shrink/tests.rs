@@ -148,3 +148,31 @@ fn what_is_left_of_a_run_that_fails_before_it_is_mended_can_be_run() {
     let small = shrunk_early(|plan| lasts(plan, 6, 10));
     assert_eq!((small.heal_at, small.end), (Some(seconds(41)), seconds(42)));
 }
+
+#[test]
+fn a_run_that_was_cut_short_is_left_as_one_that_a_file_can_say_even_without_time() {
+    let seconds = Duration::from_secs;
+    let run = run_if("S4", |_| true);
+    let execute = |plan: &Plan, _: Option<&mut dyn crate::trace::Recorder>| run(plan);
+    // It ends before it is mended.
+    let short = Plan { end: seconds(20), ..failing_plan() };
+    // Some of its faults come when everything is mended, and so never.
+    let late = Plan { heal_at: Some(seconds(15)), ..failing_plan() };
+    for plan in [short, late] {
+        assert!(text_of(&plan).is_err(), "{:?}", plan.end);
+        for budget in [Duration::ZERO, BUDGET, Duration::MAX] {
+            let small = shrink(&plan, "S4", budget, &execute).unwrap();
+            assert_eq!(text_of(&small.plan).err(), None);
+        }
+    }
+}
+
+#[test]
+fn what_no_file_can_say_is_not_what_is_left() {
+    // Two nodes apart, whatever is taken away: with one node there is nobody to be apart from.
+    let small = shrunk(
+        run_if("S4", |plan| plan.faults.iter().any(|it| matches!(it.fault, Fault::Partition(_)))),
+        "S4",
+    );
+    assert_eq!(text_of(&small.plan).err(), None, "{:?}", small.plan);
+}
