@@ -20,6 +20,7 @@ mod summary;
 mod swarm;
 mod terminal;
 mod trace_file;
+mod unwritten;
 mod window;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use self::args::{Command, SimulateArgs};
+use self::unwritten::Unwritten;
 
 /// How a command ended. The number is the exit code.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -111,5 +113,12 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         terminal::err(&format!("simulate: {refusal}\n"));
         Verdict::Usage
     });
-    ExitCode::from(verdict as u8)
+    ExitCode::from(after_output(verdict, terminal::take_error()) as u8)
+}
+
+/// The verdict after everything was printed: words that did not get out are no success.
+fn after_output(verdict: Verdict, error: Option<std::io::Error>) -> Verdict {
+    let mut unwritten = Unwritten::default();
+    unwritten.add(error.map(|error| Refusal::new(format!("stdout: {error}"))));
+    unwritten.tell(verdict)
 }

@@ -64,7 +64,7 @@ fn a_failure_is_three_lines_that_can_be_used() {
     assert!(repro.starts_with("repro: simulate replay --seed 0x2a "), "{repro}");
     let commit = repro.rsplit_once("split-brain (commit ").expect("the scenario and the commit");
     assert!(commit.1.ends_with(')'), "{repro}");
-    assert!(shrunk.starts_with("shrunk: case-2a.min.toml ("), "{shrunk}");
+    assert!(shrunk.starts_with("shrunk: case-split-brain-2a.min.toml ("), "{shrunk}");
 
     // The repro line repeats it.
     let mut words = vec!["replay", "--seed", "0x2a"];
@@ -75,27 +75,76 @@ fn a_failure_is_three_lines_that_can_be_used() {
     assert_eq!(again.stdout.lines().next(), Some(fail));
 
     // The smaller file breaks the same rule.
-    let small = simulate(dir.path(), &["run", "--seed", "0x2a", "case-2a.min.toml", "--no-shrink"]);
+    let small = ["run", "--seed", "0x2a", "case-split-brain-2a.min.toml", "--no-shrink"];
+    let small = simulate(dir.path(), &small);
     assert_eq!(small.code, Some(1), "{small:?}");
     assert!(small.stdout.contains("\nFAIL E1 "), "{small:?}");
+    assert!(small.stdout.ends_with("\nshrunk: not tried (--no-shrink)\n"), "{small:?}");
+}
+
+#[test]
+fn a_failure_is_told_though_nothing_can_be_written() {
+    let dir = TempDir::new().unwrap();
+    let nowhere = dir.path().join("file");
+    std::fs::write(&nowhere, "").unwrap();
+    let nowhere = nowhere.join("x").display().to_string();
+    let fail = [&["run", "split-brain", "--seed", "0x2a", "--no-shrink"][..], TOO_MUCH].concat();
+    let many = [&["swarm", "split-brain", "--seeds", "42..43", "--no-shrink"][..], TOO_MUCH];
+    let many = many.concat();
+    for (words, flag) in [
+        (&fail, "--html"),
+        (&fail, "--cases"),
+        (&fail, "--case"),
+        (&many, "--cases"),
+        (&many, "--write-baseline"),
+    ] {
+        let words = [&words[..], &[flag, &nowhere]].concat();
+        let text = simulate(dir.path(), &words);
+        assert_eq!(text.code, Some(1), "{flag}: {text:?}");
+        assert!(
+            text.stdout.contains("\nFAIL E1 ") && text.stdout.contains("\nrepro: "),
+            "{text:?}"
+        );
+        assert!(text.stderr.starts_with("simulate: "), "{flag}: {text:?}");
+        let machine = json(&simulate(dir.path(), &[&words[..], &["--json"]].concat()));
+        assert_eq!(machine["failure"]["fail"]["rule"], "E1", "{flag}: {machine}");
+        assert!(machine["unwritten"][0].as_str().is_some(), "{flag}: {machine}");
+    }
+    let pass = simulate(dir.path(), &["run", "partition-5", "--html", &nowhere]);
+    assert_eq!(pass.code, Some(2), "{pass:?}");
+    assert!(pass.stdout.contains("\nPASS "), "{pass:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn words_that_did_not_get_out_are_no_success() {
+    for (words, code) in [(&["list"][..], 2), (&["run", "partition-5", "--json"], 2)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_grapevine"));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command.arg("simulate").args(words).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with("simulate: stdout: "), "{words:?}: {said}");
+    }
 }
 
 #[test]
 fn a_case_is_replayed_bit_for_bit_and_looked_into() {
     let dir = TempDir::new().unwrap();
     failing(dir.path());
-    let replay = simulate(dir.path(), &["replay", "case-2a.sim"]);
+    let replay = simulate(dir.path(), &["replay", "case-split-brain-2a.sim"]);
     assert_eq!(replay.code, Some(1), "{replay:?}");
     assert!(replay.stdout.contains("Exact: "), "{replay:?}");
 
-    let around = ["replay", "case-2a.sim", "--break", "t=12s", "--node", "3", "--lines", "8"];
+    let around =
+        ["replay", "case-split-brain-2a.sim", "--break", "t=12s", "--node", "3", "--lines", "8"];
     let around = simulate(dir.path(), &around);
     let shown: Vec<&str> =
         around.stdout.lines().take_while(|line| !line.starts_with("FAIL")).collect();
     assert_eq!(shown.len(), 8 + 1, "eight events and the mark: {}", around.stdout);
     assert!(shown.iter().all(|line| line.contains("node  3") || line.contains("here")));
 
-    let shrunk = simulate(dir.path(), &["shrink", "case-2a.sim", "-o", "small.toml"]);
+    let shrunk = simulate(dir.path(), &["shrink", "case-split-brain-2a.sim", "-o", "small.toml"]);
     assert_eq!(shrunk.code, Some(1), "{shrunk:?}");
     assert!(dir.path().join("small.toml").exists());
 
@@ -103,6 +152,48 @@ fn a_case_is_replayed_bit_for_bit_and_looked_into() {
     let broken = simulate(dir.path(), &["replay", "broken.sim"]);
     assert_eq!(broken.code, Some(2), "{broken:?}");
     assert!(broken.stderr.contains("broken.sim: not a case"), "{broken:?}");
+}
+
+#[test]
+fn a_page_of_a_case_says_the_command_that_makes_it_again() {
+    let dir = TempDir::new().unwrap();
+    failing(dir.path());
+    let page = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let draw = simulate(dir.path(), &["render", "case-split-brain-2a.sim"]);
+    assert_eq!((draw.code, draw.stderr.as_str()), (Some(0), ""), "{draw:?}");
+    let again = "<pre>grapevine simulate render case-split-brain-2a.sim</pre>";
+    assert!(page("case-split-brain-2a.html").contains(again));
+    let set = ["render", "partition-5", "--set", "net.loss=0.01", "--seed", "3"];
+    assert_eq!(simulate(dir.path(), &set).code, Some(0));
+    let again = "simulate run --set net.loss=0.01 partition-5 --seed 0x3 --html run.html</pre>";
+    assert!(page("partition-5.html").contains(again));
+}
+
+#[test]
+fn what_is_not_in_a_run_is_not_looked_for_in_silence() {
+    let dir = TempDir::new().unwrap();
+    failing(dir.path());
+    let case = "case-split-brain-2a.sim";
+    for (words, code, said) in [
+        (&["replay", case, "--node", "99"][..], 2, "there is no node 99: they are 0 to 9"),
+        (&["replay", case, "--break", "event=99999999"], 1, "there is no event 99999999"),
+        (&["replay", case, "--break", "t=2h"], 2, "after the end of the run"),
+        (&["replay", case, "--seed", "7"], 2, "leave out --seed"),
+        (&["render", case, "--seed", "7"], 2, "leave out --seed"),
+        (&["render", case, "--set", "net.loss=zzz"], 2, "leave out --set net.loss=zzz"),
+        (&["run", case], 2, "is a case, no scenario; simulate replay"),
+        (&["shrink", "split-brain"], 2, "is a scenario, no case"),
+        (&["replay", "split-brain"], 2, "simulate replay --seed 0 split-brain"),
+        (&["replay", "nothing.sim"], 2, "neither a case nor a scenario"),
+        (&["swarm", "--jobs", "100000"], 2, "from 1 to 1024"),
+    ] {
+        let outcome = simulate(dir.path(), words);
+        assert_eq!(outcome.code, Some(code), "{words:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(said), "{words:?}: {outcome:?}");
+    }
+    let shown = ["replay", case, "--break", "event=99", "--lines", "4", "--json"];
+    let shown = json(&simulate(dir.path(), &shown));
+    assert_eq!(shown["shown"]["after"][0]["i"], 100, "{shown}");
 }
 
 #[test]
@@ -201,6 +292,8 @@ fn what_there_is_to_know_is_printed() {
     assert!(schema["properties"]["fault"].is_object(), "{schema}");
     let rule = simulate(dir.path(), &["explain", "e1"]);
     assert!(rule.stdout.starts_with("E1 membership-agree\n"), "{rule:?}");
+    let kept = simulate(dir.path(), &["explain", "d2"]);
+    assert!(kept.stdout.contains("clippy refuses such code"), "{kept:?}");
     let help = simulate(dir.path(), &["--help"]);
     assert_eq!(help.code, Some(0), "{help:?}");
     assert!(help.stdout.contains("Exit codes"), "{help:?}");

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::window;
+use crate::case::Case;
 use crate::execute::Execute;
 use crate::outcome::{CHECKPOINT_EVENTS, Outcome};
 use crate::plan::Plan;
@@ -31,6 +32,25 @@ impl Recorder for Span {
     }
 }
 
+/// What tells one run from another, whether it was just done or is written down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Track<'a> {
+    hash: u64,
+    checkpoints: &'a [u64],
+}
+
+impl<'a> From<&'a Outcome> for Track<'a> {
+    fn from(outcome: &'a Outcome) -> Self {
+        Self { hash: outcome.hash, checkpoints: &outcome.checkpoints }
+    }
+}
+
+impl<'a> From<&'a Case> for Track<'a> {
+    fn from(case: &'a Case) -> Self {
+        Self { hash: case.hash, checkpoints: &case.checkpoints }
+    }
+}
+
 /// Where two runs part.
 pub(super) struct Parting {
     /// Number of the first checkpoint at which they differ.
@@ -45,14 +65,14 @@ pub(super) struct Parting {
 impl Parting {
     /// Compares two runs; `None` if they were one.
     pub(super) fn find(
-        left: (&Plan, &Outcome),
-        right: (&Plan, &Outcome),
+        left: (&Plan, Track<'_>),
+        right: (&Plan, Track<'_>),
         execute: &Execute<'_>,
     ) -> Option<Self> {
-        if left.1.hash == right.1.hash && left.1.checkpoints == right.1.checkpoints {
+        if left.1 == right.1 {
             return None;
         }
-        let same = left.1.checkpoints.iter().zip(&right.1.checkpoints);
+        let same = left.1.checkpoints.iter().zip(right.1.checkpoints);
         let checkpoint = same.take_while(|(left, right)| left == right).count();
         let start = checkpoint as u64 * CHECKPOINT_EVENTS;
         // An event more on both sides, whatever a checkpoint counts exactly.
@@ -75,15 +95,18 @@ impl Parting {
 
     /// The events on both sides, for people.
     pub(super) fn text(&self, left: (&str, &Plan), right: (&str, &Plan)) -> String {
-        let mut text = format!("They are equal up to checkpoint {}", self.checkpoint);
+        let start = self.checkpoint as u64 * CHECKPOINT_EVENTS;
+        let mut text =
+            format!("They are equal up to checkpoint {}, event {start}", self.checkpoint);
         let Some(event) = self.event() else {
-            text.push_str(
-                ", and executed once more they did not differ after it: what differs is not in \
-                 the plan.\n",
-            );
+            text.push_str(&format!(
+                ", and differ before event {}. Executed once more they did not differ there: what \
+                 differs is not in the plan.\n",
+                start + CHECKPOINT_EVENTS
+            ));
             return text;
         };
-        text.push_str(&format!(" and differ first in event {event}:\n"));
+        text.push_str(&format!(", and differ first in event {event}:\n"));
         let before = self.at.saturating_sub(BEFORE_LINES);
         for record in self.left.get(before..self.at).unwrap_or_default() {
             text.push_str(&format!("   {}", window::line(record, left.1)));
@@ -130,11 +153,12 @@ mod tests {
         let left = failing_plan();
         let right = Plan { seed: 7, ..failing_plan() };
         let (a, b) = (execute(&left, None), execute(&right, None));
-        let parting = Parting::find((&left, &a), (&right, &b), &execute).expect("they differ");
+        let (a, b) = (Track::from(&a), Track::from(&b));
+        let parting = Parting::find((&left, a), (&right, b), &execute).expect("they differ");
         assert_eq!((parting.checkpoint, parting.event()), (1, Some(2_000)));
         let text = parting.text(("A", &left), ("B", &right));
         assert_eq!(text.lines().count(), 1 + 5 + 2 * 4, "{text}");
-        assert!(Parting::find((&left, &a), (&left, &a), &execute).is_none());
+        assert!(Parting::find((&left, a), (&left, a), &execute).is_none());
     }
 
     #[test]
@@ -143,7 +167,8 @@ mod tests {
         let a = execute(&plan, None);
         let mut b = a.clone();
         b.checkpoints[1] ^= 8;
-        let parting = Parting::find((&plan, &a), (&plan, &b), &execute).expect("they differ");
+        let (a, b) = (Track::from(&a), Track::from(&b));
+        let parting = Parting::find((&plan, a), (&plan, b), &execute).expect("they differ");
         assert_eq!(parting.event(), None);
         assert!(parting.text(("A", &plan), ("B", &plan)).contains("not in the plan"));
     }

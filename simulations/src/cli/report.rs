@@ -4,11 +4,13 @@ use comfy_table::{Cell as TableCell, CellAlignment, Table};
 use serde_json::{Value, json};
 
 use super::args::ReportArgs;
+use super::failure::create_folder;
 use super::source::Source;
+use super::unwritten::Unwritten;
 use super::{Ending, Refusal, Verdict, render, summary, swarm, terminal};
 use crate::case::{COMMIT, Case};
 use crate::execute::execute;
-use crate::report::convergence::{Cell, LINES, Order, Report, Unit};
+use crate::report::convergence::{Broken, Cell, LINES, Order, Report, Unit};
 use crate::report::fidelity::{self, Measured, Row};
 use crate::report::page::{self, amount, figure_text};
 use crate::report::sweep::Sweep;
@@ -37,9 +39,10 @@ fn beside_targets(args: &ReportArgs) -> Ending {
     let runs = args.runs.unwrap_or(fidelity::RUNS);
     let real = measured.map_or_else(Vec::new, |measured| fidelity::compare(&measured, runs));
     spinner.finish_and_clear();
-    let cases = write_cases(args, &report)?;
+    let mut unwritten = Unwritten::default();
+    let cases = write_cases(args, &report, &mut unwritten);
     if let Some(path) = &args.html {
-        render::write(&page::convergence(&report, &real), path)?;
+        unwritten.take(render::write(&page::convergence(&report, &real), path));
     }
     let is_apart = real.iter().any(|row| !row.is_within);
     let verdict = if report.missed() > 0 || !report.broken.is_empty() || is_apart {
@@ -50,21 +53,24 @@ fn beside_targets(args: &ReportArgs) -> Ending {
         Verdict::Pass
     };
     if args.json {
-        terminal::out(&format!("{:#}\n", json_of(&report, &real, verdict)));
-        return Ok(verdict);
+        let mut value = json_of(&report, &real, verdict);
+        value["unwritten"] = unwritten.json();
+        terminal::out(&format!("{value:#}\n"));
+        return Ok(unwritten.tell(verdict));
     }
     terminal::out(&format!("{}\n", table(&report)));
     if !real.is_empty() {
         terminal::out(&format!("{}\n", fidelity::table(&real)));
     }
     for (broken, case) in report.broken.iter().zip(&cases) {
-        terminal::out(&format!(
-            "FAIL {}\nrepro: simulate replay {case} ({}, commit {COMMIT})\n",
-            broken.violation, broken.plan.name
-        ));
+        terminal::out(&format!("FAIL {}\n", broken.violation));
+        if let Some(case) = case {
+            let name = &broken.plan.name;
+            terminal::out(&format!("repro: simulate replay {case} ({name}, commit {COMMIT})\n"));
+        }
     }
     terminal::out(&sentence(&report, verdict, is_apart));
-    Ok(verdict)
+    Ok(unwritten.tell(verdict))
 }
 
 fn order(args: &ReportArgs) -> Result<Order, Refusal> {
@@ -93,17 +99,23 @@ fn read_measured(path: &std::path::Path) -> Result<Measured, Refusal> {
     serde_json::from_str(&text).map_err(|error| refused(&error))
 }
 
-/// Files with the runs that broke a rule, in order.
-fn write_cases(args: &ReportArgs, report: &Report) -> Result<Vec<String>, Refusal> {
-    let cases = report.broken.iter().map(|broken| {
+/// Files with the runs that broke a rule, in order; `None`: it could not be written.
+fn write_cases(
+    args: &ReportArgs,
+    report: &Report,
+    unwritten: &mut Unwritten,
+) -> Vec<Option<String>> {
+    let mut write = |broken: &Broken| {
         let plan = &broken.plan;
         let path = args.cases.join(format!("{}-{:x}.sim", plan.name, plan.seed));
         let outcome = execute(plan, None);
         let text = Scenario::from_plan(plan).to_toml();
-        Case::new(&plan.name, &text, plan, &outcome).write(&path).map_err(Refusal::new)?;
-        Ok(path.display().to_string())
-    });
-    cases.collect()
+        let case = Case::new(&plan.name, &text, plan, &outcome);
+        let written =
+            create_folder(&args.cases).and_then(|()| case.write(&path).map_err(Refusal::new));
+        unwritten.take(written).map(|()| path.display().to_string())
+    };
+    report.broken.iter().map(&mut write).collect()
 }
 
 fn table(report: &Report) -> Table {
@@ -197,8 +209,9 @@ fn along_an_axis(args: &ReportArgs, name: &str) -> Ending {
     let sweep =
         Sweep::make(source.scenario(), runs, jobs, args.budget, &progress).map_err(refused)?;
     bar.finish_and_clear();
+    let mut unwritten = Unwritten::default();
     if let Some(path) = &args.html {
-        render::write(&page::sweep(&sweep), path)?;
+        unwritten.take(render::write(&page::sweep(&sweep), path));
     }
     let verdict = if sweep.points.iter().any(|point| point.failed > 0) {
         Verdict::Violation
@@ -213,8 +226,9 @@ fn along_an_axis(args: &ReportArgs, name: &str) -> Ending {
         value["commit"] = json!(COMMIT);
         value["took"] = Value::Null;
         value["took_s"] = json!(sweep.took.as_secs_f64());
+        value["unwritten"] = unwritten.json();
         terminal::out(&format!("{value:#}\n"));
-        return Ok(verdict);
+        return Ok(unwritten.tell(verdict));
     }
     terminal::out(&format!("{}\n", table_of_sweep(&sweep)));
     for point in &sweep.points {
@@ -229,11 +243,11 @@ fn along_an_axis(args: &ReportArgs, name: &str) -> Ending {
     }
     terminal::out(&format!(
         "{} with {runs} seeds for each value of {}, in {}\n",
-        sweep.scenario,
+        terminal::name(&sweep.scenario),
         sweep.x,
         terminal::spoken_time(sweep.took)
     ));
-    Ok(verdict)
+    Ok(unwritten.tell(verdict))
 }
 
 fn table_of_sweep(sweep: &Sweep) -> Table {

@@ -12,6 +12,7 @@ use super::recorders::Recorders;
 use super::source::Source;
 use super::summary;
 use super::trace_file::TraceFile;
+use super::unwritten::Unwritten;
 use super::{Ending, Refusal, Verdict, render, terminal};
 use crate::case::Case;
 use crate::execute::execute;
@@ -23,14 +24,15 @@ use crate::render::Film;
 pub(super) fn run(args: &RunArgs) -> Ending {
     let source = Source::open(&args.chosen.scenario, &args.chosen.sets)?;
     let plan = source.plan(args.chosen.seed);
-    let (outcome, took) = executed(args, &plan, &source)?;
+    let mut unwritten = Unwritten::default();
+    let (outcome, took) = executed(args, &plan, &source, &mut unwritten)?;
     if let Some(path) = &args.case {
-        Case::new(&source.name, &source.text, &plan, &outcome).write(path).map_err(Refusal::new)?;
+        let case = Case::new(&source.name, &source.text, &plan, &outcome);
+        unwritten.take(case.write(path).map_err(Refusal::new));
     }
-    let report = match &outcome.violation {
-        Some(violation) => Some(Report::make(&source, &plan, &outcome, violation, &args.failures)?),
-        None => None,
-    };
+    let report = outcome.violation.as_ref().map(|violation| {
+        Report::make(&source, &plan, &outcome, violation, &args.failures, &mut unwritten)
+    });
     let missed: Vec<&str> =
         expect::never_reached(&plan, 1, |point| outcome.stats.coverage.contains(point)).collect();
     let verdict = match (&report, missed.is_empty()) {
@@ -44,8 +46,9 @@ pub(super) fn run(args: &RunArgs) -> Ending {
         value["took_s"] = json!(took.as_secs_f64());
         value["never_reached"] = json!(missed);
         value["failure"] = json!(report);
+        value["unwritten"] = unwritten.json();
         terminal::out(&format!("{value:#}\n"));
-        return Ok(verdict);
+        return Ok(unwritten.tell(verdict));
     }
     if !args.quiet {
         terminal::out(&format!(
@@ -65,13 +68,18 @@ pub(super) fn run(args: &RunArgs) -> Ending {
             missed.join(", ")
         )),
     }
-    Ok(verdict)
+    Ok(unwritten.tell(verdict))
 }
 
 /// Runs the plan and writes what was asked for while it runs.
-fn executed(args: &RunArgs, plan: &Plan, source: &Source) -> Result<(Outcome, Duration), Refusal> {
+fn executed(
+    args: &RunArgs,
+    plan: &Plan,
+    source: &Source,
+    unwritten: &mut Unwritten,
+) -> Result<(Outcome, Duration), Refusal> {
     let mut trace = args.trace.as_deref().map(|path| create(path, plan)).transpose()?;
-    let mut film = args.html.as_ref().map(|_| Film::new(plan).named(source.words()));
+    let mut film = args.html.as_ref().map(|_| Film::new(plan).named(again(plan, source)));
     let mut live = args.speed.map(|speed| Live::new(plan, speed));
     let mut recorders = Recorders::default();
     recorders.add(trace.as_mut());
@@ -80,19 +88,29 @@ fn executed(args: &RunArgs, plan: &Plan, source: &Source) -> Result<(Outcome, Du
     let spinner = if args.speed.is_some() {
         indicatif::ProgressBar::hidden()
     } else {
-        terminal::spinner(&format!("{} with {} nodes", plan.name, plan.nodes))
+        terminal::spinner(&format!("{} with {} nodes", terminal::name(&plan.name), plan.nodes))
     };
     let started = Instant::now();
     let outcome = execute(plan, recorders.as_option());
     let took = started.elapsed();
     spinner.finish_and_clear();
     if let (Some(trace), Some(path)) = (trace, &args.trace) {
-        trace.finish().map_err(|error| Refusal::new(format!("{}: {error}", path.display())))?;
+        unwritten.add(trace.finish().err().map(|error| failed(path, &error)));
     }
     if let (Some(film), Some(path)) = (film, &args.html) {
-        render::write(&crate::render::html(&film, plan, &outcome), path)?;
+        unwritten.take(render::write(&crate::render::html(&film, plan, &outcome), path));
     }
     Ok((outcome, took))
+}
+
+/// The command that makes this run's page again.
+pub(super) fn again(plan: &Plan, source: &Source) -> String {
+    format!("simulate run {} --seed {:#x} --html run.html", source.words(), plan.seed)
+}
+
+/// What is wrong with a file.
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(format!("{}: {error}", path.display()))
 }
 
 /// Creates a file for a trace.
@@ -101,8 +119,7 @@ fn executed(args: &RunArgs, plan: &Plan, source: &Source) -> Result<(Outcome, Du
 ///
 /// It cannot be created.
 pub(super) fn create(path: &Path, plan: &Plan) -> Result<TraceFile, Refusal> {
-    TraceFile::create(path, plan)
-        .map_err(|error| Refusal::new(format!("{}: {error}", path.display())))
+    TraceFile::create(path, plan).map_err(|error| failed(path, &error))
 }
 
 /// `split-brain, seed 0x2a: 5 nodes, 60.0 s simulated in 31 ms (1,935 times life)`
@@ -111,7 +128,7 @@ fn headline(plan: &Plan, outcome: &Outcome, took: Duration) -> String {
     let speed = simulated.as_secs_f64() / took.as_secs_f64().max(1e-9);
     format!(
         "{}, seed {:#x}: {} nodes, {} simulated in {} ({} times life)",
-        plan.name,
+        terminal::name(&plan.name),
         plan.seed,
         plan.nodes,
         terminal::spoken_time(simulated),

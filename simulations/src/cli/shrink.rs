@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::args::ShrinkArgs;
-use super::failure::Small;
-use super::{Ending, Refusal, Verdict, terminal};
-use crate::case::Case;
+use super::failure::{Small, counted};
+use super::unwritten::Unwritten;
+use super::{Ending, Refusal, Verdict, source, terminal};
 use crate::execute::execute;
 use crate::shrink::shrink;
 
 pub(super) fn run(args: &ShrinkArgs) -> Ending {
-    let case = Case::read(&args.case).map_err(Refusal::new)?;
+    let case = source::case(&args.case, "shrink")?;
     let Some(violation) = &case.violation else {
         return Err(Refusal::new(format!("{} broke no rule", args.case.display())));
     };
@@ -32,24 +32,25 @@ pub(super) fn run(args: &ShrinkArgs) -> Ending {
         return Ok(Verdict::Pass);
     };
     let path = args.output.clone().unwrap_or_else(|| args.case.with_extension("min.toml"));
-    let small = Small::write(&shrunk, &path)?;
+    let mut unwritten = Unwritten::default();
+    let small = unwritten.take(Small::write(&shrunk, &path));
     if args.json {
         let value = json!({
             "verdict": Verdict::Violation.name(),
             "fail": shrunk.outcome.violation,
             "shrunk": small,
+            "unwritten": unwritten.json(),
         });
         terminal::out(&format!("{value:#}\n"));
-        return Ok(Verdict::Violation);
+        return Ok(unwritten.tell(Verdict::Violation));
     }
     let fail = shrunk.outcome.violation.as_ref().map(ToString::to_string).unwrap_or_default();
-    let faults = case.plan.faults.len();
     terminal::out(&format!(
-        "FAIL {fail}\nshrunk: {}\n{faults} faults and {} nodes before; {} runs{}\n",
-        small.text(),
-        case.plan.nodes,
-        small.runs,
-        if small.is_complete { "" } else { ", until time was over" }
+        "FAIL {fail}\nshrunk: {}\n{} and {} before; {}\n",
+        small.map_or_else(|| "no".to_owned(), |small| small.text()),
+        counted(case.plan.faults.len(), "fault"),
+        counted(case.plan.nodes, "node"),
+        counted(shrunk.runs as usize, "run")
     ));
-    Ok(Verdict::Violation)
+    Ok(unwritten.tell(Verdict::Violation))
 }

@@ -10,6 +10,7 @@ use super::compare::Parting;
 use super::failure::Report;
 use super::source::Source;
 use super::summary;
+use super::unwritten::Unwritten;
 use super::{Ending, Refusal, Verdict, terminal};
 use crate::case::COMMIT;
 use crate::execute::execute;
@@ -47,9 +48,10 @@ pub(super) fn run(args: &SwarmArgs) -> Ending {
     let figures = baseline::figures(&swarm.population);
     let compared =
         baseline.iter().flat_map(|before| baseline::compare(&before.figures, &figures)).collect();
-    let end = End::of(args, &swarm, &sources, open_end, compared)?;
+    let mut unwritten = Unwritten::default();
+    let end = End::of(args, &swarm, &sources, open_end, compared, &mut unwritten);
     if let Some(path) = &args.write_baseline {
-        write_baseline(path, &order, &swarm, &sources, figures)?;
+        unwritten.take(write_baseline(path, &order, &swarm, &sources, figures));
     }
     if args.json {
         let mut value = summary::json_of_swarm(&swarm);
@@ -58,11 +60,12 @@ pub(super) fn run(args: &SwarmArgs) -> Ending {
         value["failure"] = json!(end.report);
         value["failures"] = failures(&swarm, &sources);
         value["population"] = json!(end.compared);
+        value["unwritten"] = unwritten.json();
         terminal::out(&format!("{value:#}\n"));
     } else {
         tell(args, &swarm, &sources, &end);
     }
-    Ok(end.verdict)
+    Ok(unwritten.tell(end.verdict))
 }
 
 /// How a swarm ended.
@@ -83,25 +86,21 @@ impl End {
         sources: &[Source],
         open_end: bool,
         compared: Vec<Comparison>,
-    ) -> Result<Self, Refusal> {
-        let report = match swarm.failures.first() {
-            Some(failure) => {
-                let source = &sources[failure.item.scenario];
-                let (plan, outcome) = (&failure.plan, &failure.outcome);
-                let violation = outcome.violation.as_ref();
-                violation
-                    .map(|violation| Report::make(source, plan, outcome, violation, &args.failures))
-                    .transpose()?
-            }
-            None => None,
-        };
+        unwritten: &mut Unwritten,
+    ) -> Self {
+        let report = swarm.failures.first().and_then(|failure| {
+            let source = &sources[failure.item.scenario];
+            let (plan, outcome) = (&failure.plan, &failure.outcome);
+            let violation = outcome.violation.as_ref()?;
+            Some(Report::make(source, plan, outcome, violation, &args.failures, unwritten))
+        });
         let missed = never_reached(swarm, sources);
         let is_worse = compared.iter().any(|comparison| !comparison.is_kept);
         let verdict = match verdict(swarm, open_end, &missed) {
             Verdict::Pass | Verdict::Undecided if is_worse => Verdict::Violation,
             verdict => verdict,
         };
-        Ok(Self { verdict, report, missed, compared })
+        Self { verdict, report, missed, compared }
     }
 }
 
@@ -291,7 +290,7 @@ fn show(mismatch: &crate::swarm::Mismatch, source: &Source) {
         "DIFFERS {} seed {:#x}: hash {:016x} and {:016x}\n",
         source.name, mismatch.item.seed, mismatch.first.hash, mismatch.second.hash
     ));
-    let (left, right) = ((plan, &mismatch.first), (plan, &mismatch.second));
+    let (left, right) = ((plan, (&mismatch.first).into()), (plan, (&mismatch.second).into()));
     match Parting::find(left, right, &execute) {
         Some(parting) => {
             terminal::out(&parting.text(("first run", plan), ("second run", plan)));

@@ -1,6 +1,8 @@
 //! Text for the person at the terminal.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,15 +10,54 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Redraws per second of a progress bar: smooth, and free.
 const REDRAWS_PER_SECOND: u8 = 10;
 
-/// Writes to stdout. A reader that went away, such as `head`, is no reason to crash.
+/// The first error of [`out`].
+static ERROR: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Writes to stdout. A reader that went away, such as `head`, is no error; others are kept for
+/// [`take_error`], since a full disk must not look like success.
 pub(super) fn out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(shown(text).as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        ERROR.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// The first error of [`out`], if there was one.
+pub(super) fn take_error() -> Option<io::Error> {
+    ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Writes to stderr, with one write.
 pub(super) fn err(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(shown(text).as_bytes());
+}
+
+/// The text without anything that a terminal would obey: names in files are somebody's.
+fn shown(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.is_control() && c != '\n' && c != '\t')
+}
+
+/// A name in one line, whatever is in it.
+pub(super) fn name(text: &str) -> Cow<'_, str> {
+    escaped(text, char::is_control)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return text.into();
+    }
+    let mut plain = String::new();
+    for c in text.chars() {
+        if is_escaped(c) {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain.into()
 }
 
 /// Whether somebody looks at stdout.
@@ -85,6 +126,13 @@ pub(super) fn spoken_time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_command_the_terminal() {
+        assert_eq!(shown("a\u{1b}[2Jb\r\u{9b}1m\n\tc"), "a\\u{1b}[2Jb\\r\\u{9b}1m\n\tc");
+        assert_eq!(name("x\nPASS"), "x\\nPASS");
+        assert_eq!(name("gc-pause"), "gc-pause");
+    }
 
     #[test]
     fn numbers_and_times_are_written_for_people() {

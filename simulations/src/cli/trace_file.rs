@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::Refusal;
-use crate::case::COMMIT;
+use crate::case::{self, COMMIT};
 use crate::plan::Plan;
 use crate::trace::{Record, Recorder};
 
@@ -89,12 +89,23 @@ pub(super) fn is_name(path: &Path) -> bool {
     name.ends_with(".jsonl") || name.ends_with(".jsonl.zst")
 }
 
-/// The plan whose run a trace is.
+/// What a trace says of its run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Head {
+    /// What was executed.
+    pub(super) plan: Plan,
+    /// By a program built from this commit.
+    pub(super) commit: String,
+    /// The hash that its last event has; `None`: there is none, as when writing it was cut short.
+    pub(super) last: Option<String>,
+}
+
+/// Reads what a trace says of its run.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or does not begin with a plan.
-pub(super) fn plan(path: &Path) -> Result<Plan, Refusal> {
+/// The file cannot be read, or does not begin with a plan that can be run.
+pub(super) fn read(path: &Path) -> Result<Head, Refusal> {
     let refused =
         |reason: &dyn std::fmt::Display| Refusal::new(format!("{}: {reason}", path.display()));
     let file = File::open(path).map_err(|error| refused(&error))?;
@@ -104,18 +115,54 @@ pub(super) fn plan(path: &Path) -> Result<Plan, Refusal> {
     } else {
         Box::new(file)
     };
+    let mut reader = BufReader::new(reader);
     let mut line = String::new();
-    BufReader::new(reader.take(PLAN_BYTES_MAX))
-        .read_line(&mut line)
-        .map_err(|error| refused(&error))?;
+    (&mut reader).take(PLAN_BYTES_MAX).read_line(&mut line).map_err(|error| refused(&error))?;
     let value: Value = serde_json::from_str(&line).map_err(|error| refused(&error))?;
     let plan = value.get("plan").cloned().unwrap_or_default();
-    serde_json::from_value(plan).map_err(|_| refused(&"it does not begin with a plan"))
+    let plan: Plan =
+        serde_json::from_value(plan).map_err(|_| refused(&"it does not begin with a plan"))?;
+    if let Some(problem) = case::problem(&plan) {
+        return Err(refused(&format!("its plan cannot be run: {problem}")));
+    }
+    let commit = value["commit"].as_str().unwrap_or("unknown").to_owned();
+    Ok(Head { plan, commit, last: last_hash(reader) })
+}
+
+/// The hash of the last line.
+fn last_hash(mut reader: impl io::BufRead) -> Option<String> {
+    let (mut line, mut last) = (Vec::new(), Vec::new());
+    while reader.read_until(b'\n', &mut line).ok()? > 0 {
+        std::mem::swap(&mut line, &mut last);
+        line.clear();
+    }
+    let value: Value = serde_json::from_slice(&last).ok()?;
+    Some(value.get("h")?.as_str()?.to_owned())
+}
+
+/// Keeps the hash of the last event, as a trace has it.
+#[derive(Debug, Default)]
+pub(super) struct LastHash(Option<u64>);
+
+impl LastHash {
+    pub(super) fn text(&self) -> Option<String> {
+        self.0.map(hash_text)
+    }
+}
+
+impl Recorder for LastHash {
+    fn record(&mut self, record: &Record) {
+        self.0 = Some(record.h);
+    }
+}
+
+fn hash_text(hash: u64) -> String {
+    format!("{hash:016x}")
 }
 
 /// `{"i":812,"t":20.104233,"k":"recv","n":3,...,"lamport":77,"h":"9f.."}`: time in seconds, hash
 /// in hex, since JSON's readers lose the last digits of large numbers.
-fn object(record: &Record) -> Value {
+pub(super) fn object(record: &Record) -> Value {
     let mut line = Map::new();
     line.insert("i".to_owned(), record.i.into());
     line.insert("t".to_owned(), (record.t as f64 / 1e9).into());
@@ -125,7 +172,7 @@ fn object(record: &Record) -> Value {
         line.append(&mut fields);
     }
     line.insert("lamport".to_owned(), record.lamport.into());
-    line.insert("h".to_owned(), format!("{:016x}", record.h).into());
+    line.insert("h".to_owned(), hash_text(record.h).into());
     Value::Object(line)
 }
 
@@ -164,9 +211,16 @@ mod tests {
             if name.ends_with("zst") {
                 bytes = zstd::decode_all(bytes.as_slice()).unwrap();
             }
-            assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 3, "{name}");
+            assert_eq!(String::from_utf8(bytes.clone()).unwrap().lines().count(), 3, "{name}");
             assert!(is_name(&path));
-            assert_eq!(plan(&path).unwrap(), failing_plan());
+            let last = Some("fffffffffffffffe".to_owned());
+            let head = Head { plan: failing_plan(), commit: COMMIT.to_owned(), last };
+            assert_eq!(read(&path).unwrap(), head);
+            if name == "t.jsonl" {
+                let cut = &bytes[..bytes.len() - 9];
+                std::fs::write(&path, cut).unwrap();
+                assert_eq!(read(&path).unwrap(), Head { last: None, ..head });
+            }
         }
     }
 }

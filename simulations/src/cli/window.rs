@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::args::Stop;
+use super::{terminal, trace_file};
 use crate::plan::{Fault, Plan};
 use crate::trace::{Record, Recorder, What};
 
@@ -47,6 +50,13 @@ impl Window {
             text.push_str(&line(record, plan));
         }
         text
+    }
+
+    /// The same for machines.
+    pub(super) fn json(&self) -> Value {
+        let before: Vec<Value> = self.before.iter().map(trace_file::object).collect();
+        let after: Vec<Value> = self.after.iter().map(trace_file::object).collect();
+        json!({ "before": before, "after": after })
     }
 
     fn is_before(&self, record: &Record) -> bool {
@@ -112,7 +122,7 @@ fn what(what: &What, plan: &Plan) -> String {
                     let label = &fault.label;
                     let class = fault.fault.class();
                     let about = subject(&fault.fault).map(|node| format!(" of node {node}"));
-                    let label = if label.is_empty() { class } else { label };
+                    let label = if label.is_empty() { class.into() } else { terminal::name(label) };
                     format!("fault {index}, {label}{}", about.unwrap_or_default())
                 },
             );
@@ -172,6 +182,11 @@ mod tests {
         assert!(lines[5].contains("fault 1, group 1 of node 2: begins"), "{text}");
         assert!(lines[6].contains("here"), "{text}");
         assert!(lines[7].contains("0.051000s"), "{text}");
+        let json = window.json();
+        assert_eq!((json["before"][5]["k"].as_str(), json["before"][5]["i"].as_u64()), {
+            (Some("fault"), Some(50))
+        });
+        assert_eq!(json["after"][0]["i"], 51);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Film {
     pub(super) applied: Vec<(u64, u64)>,
     /// For each node: the version of its own section.
     pub(super) written: Vec<u64>,
-    /// The words that name the run on the command line, if it was made there.
+    /// The command that draws the run again, if it was made by one.
     pub(super) words: Option<String>,
     partitions: Vec<Option<crate::plan::Partition>>,
     recent: Recent,
@@ -106,8 +106,7 @@ impl Film {
         }
     }
 
-    /// The same, for a run that these words name on the command line: the scenario and what was
-    /// set, without the seed.
+    /// The same, for a run that this command draws again: `simulate render case-a-2a.sim`.
     #[must_use]
     pub fn named(mut self, words: String) -> Self {
         self.words = Some(words);

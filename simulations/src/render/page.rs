@@ -316,8 +316,12 @@ fn again(film: &Film, plan: &Plan, outcome: &Outcome) -> Markup {
             h2 { "See it again" }
             p { "A run depends on its scenario and its seed alone. The same two give the same run, \
                  message by message; the fingerprint proves it." }
-            @let words = film.words.as_deref().unwrap_or(&plan.name);
-            pre { "grapevine simulate run " (words) " --seed " (seed(plan)) " --html run.html" }
+            @match film.words.as_deref() {
+                Some(command) => pre { "grapevine " (command) },
+                None => pre {
+                    "grapevine simulate run " (plan.name) " --seed " (seed(plan)) " --html run.html"
+                },
+            }
             p class="small" { "Fingerprint " code { (format!("{:016x}", outcome.hash)) } }
         }
     }
