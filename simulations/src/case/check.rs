@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_plan_that_cannot_be_run_is_refused_with_what_is_wrong() {
-        let broken: [(fn(&mut Plan), &str); 10] = [
+        type Change = fn(&mut Plan);
+        let broken: [(Change, &str); 10] = [
             (|plan| plan.nodes = 0, "nodes = 0 is not from 1 to 10000"),
             (|plan| plan.nodes = 8, "starts has 9 times for 8 nodes"),
             (|plan| plan.seeds = vec![9], "seeds names node 9; they are 0 to 8"),
