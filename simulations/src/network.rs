@@ -13,6 +13,7 @@ use crate::plan::{Burst, Fault, Link, Plan, TimedFault};
 
 use cuts::Cuts;
 
+pub(crate) use delay::NORMAL_P99;
 use delay::delay_ns;
 
 /// Which value of a datagram's [`Draw`] decides what. Delays take two values each.

@@ -164,16 +164,27 @@ impl Oracle {
         self.views.lookup(node, topic, cluster, now)
     }
 
-    /// The run is over.
+    /// The run came to its end.
     pub(crate) fn finish(
         &mut self,
         nodes: &[NodeView<'_>],
         now: Moment,
-        stats: &mut Stats,
+        stats: &Stats,
     ) -> Result<(), Violation> {
         self.sections.finish(nodes)?;
         self.views.finish(nodes, now, stats)
     }
+
+    /// What was measured until now, whatever ended the run.
+    pub(crate) fn measured(&mut self, now: Moment, stats: &mut Stats) {
+        self.views.measured(now, stats);
+    }
+}
+
+/// Rules that do not hold in any run of this plan, since the network itself, without any fault, is
+/// worse than they allow for.
+pub(crate) fn rules_off(plan: &Plan) -> &'static [&'static str] {
+    views::rules_off(plan)
 }
 
 /// Every rule that the oracle watches, in the order to show them in.
@@ -186,7 +197,7 @@ pub(crate) fn violation(rule: &str, name: &str, node: usize, what: String) -> Vi
     Violation {
         rule: rule.to_owned(),
         name: name.to_owned(),
-        node,
+        node: Some(node),
         what,
         at: Duration::ZERO,
         event: 0,

@@ -77,7 +77,8 @@ const AROUND_A_RUN: &[Rule] = &[
         id: "E6",
         name: "false-down",
         meaning: "A scenario promises with expect.false_down how many live nodes are declared \
-            dead, at most, while no fault heavier than 5 % loss is active. There were more.",
+            dead, at most, while no fault heavier than 5 % loss is active. There were more. If it \
+            promises 0, or nothing, the first breaks V5 at once.",
         source: "the scenario",
     },
     Rule {
@@ -98,7 +99,9 @@ const AROUND_A_RUN: &[Rule] = &[
         id: crate::execute::PANIC_RULE,
         name: "panic",
         meaning: "Nothing that a network, a disk or a clock does may make the code panic. The \
-            fields say where it did and with which words. Debug assertions count.",
+            fields say where it did and with which words, and the node at which the world was just \
+            then, if it was at one. Debug assertions count in builds that have them, which a \
+            release build does not.",
         source: "simulate",
     },
     Rule {

@@ -67,7 +67,7 @@ pub(crate) fn violation(rule: &str, at: Duration) -> Violation {
     Violation {
         rule: rule.to_owned(),
         name: "lost-key".to_owned(),
-        node: 0,
+        node: Some(0),
         what: "owner=1 key=t007".to_owned(),
         at,
         event: 812,

@@ -16,13 +16,16 @@ mod hooks;
 mod lives;
 mod node;
 mod outputs;
+mod progress;
 mod queue;
 mod record;
 mod samples;
 mod streams;
 mod work;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use grapevine_gossip::NodeId;
@@ -51,6 +54,7 @@ use streams::Pipes;
 pub use hooks::{Cause, Deed, End, NodeView, producer, topic_name};
 pub(crate) use lives::timings;
 pub(crate) use node::index_of;
+pub(crate) use progress::Progress;
 
 /// Pause between checks of rules about everyone.
 pub const LOOK_PERIOD: Duration = Duration::from_millis(500);
@@ -93,6 +97,7 @@ pub struct World<'r> {
     wakes: (u64, u32, u32),
     /// What is carried out is because of a timer.
     is_waking: bool,
+    progress: Rc<Cell<Progress>>,
 }
 
 impl std::fmt::Debug for World<'_> {
@@ -130,10 +135,17 @@ impl<'r> World<'r> {
             quiet_since: 0,
             wakes: (0, 0, 0),
             is_waking: false,
+            progress: Rc::default(),
             plan: plan.clone(),
         };
         world.schedule();
         world
+    }
+
+    /// Keeps how far the run has come in `progress`, which a panic does not take with it.
+    pub(crate) fn telling(mut self, progress: Rc<Cell<Progress>>) -> Self {
+        self.progress = progress;
+        self
     }
 
     /// Stops after `end` instead of at the plan's end; what is only known at the end is not checked
@@ -165,6 +177,7 @@ impl<'r> World<'r> {
         let mut result = Ok(());
         while let Some((at, event)) = self.queue.next(self.end) {
             self.now = at;
+            self.note_progress(event.node());
             result = self.happen(event);
             if result.is_err() {
                 break;
@@ -172,6 +185,9 @@ impl<'r> World<'r> {
         }
         if result.is_ok() {
             self.now = self.end;
+        }
+        self.fill_seconds();
+        if result.is_ok() {
             result = self.finish();
         }
         let violation = result.err().map(|violation| Violation {
@@ -179,6 +195,7 @@ impl<'r> World<'r> {
             event: self.stats.events,
             ..violation
         });
+        self.oracle.measured(self.moment(), &mut self.stats);
         self.close_stats();
         self.stats.coverage.extend(self.pairs.names());
         if let Some(recorder) = self.recorder {
@@ -328,6 +345,7 @@ impl<'r> World<'r> {
             return Err(self.violation("V8", "no-storm", index, what));
         }
         let now = self.now;
+        let outside = self.note_progress(Some(index as u32));
         let node = &mut self.nodes[index];
         let time = node.clock.read(now);
         let Some(cluster) = node.cluster.as_mut() else { return Ok(()) };
@@ -337,11 +355,13 @@ impl<'r> World<'r> {
         self.is_waking = true;
         let settled = self.settle(index, Cause::Wake);
         self.is_waking = false;
+        self.note_progress(outside);
         settled
     }
 
     fn give_now(&mut self, index: usize, arrival: Arrival) -> Result<(), Violation> {
         let now = self.now;
+        let outside = self.note_progress(Some(index as u32));
         let node = &mut self.nodes[index];
         let time = node.clock.read(now);
         let Some(cluster) = node.cluster.as_mut() else { return Ok(()) };
@@ -387,7 +407,9 @@ impl<'r> World<'r> {
         if let Arrival::Datagram(parcel) = arrival {
             self.release(parcel);
         }
-        self.settle(index, cause)
+        let settled = self.settle(index, cause);
+        self.note_progress(outside);
+        settled
     }
 
     /// After a node was told something: its beliefs are checked, its outputs are carried out, its
@@ -436,13 +458,12 @@ impl<'r> World<'r> {
     }
 
     fn finish(&mut self) -> Result<(), Violation> {
-        self.fill_seconds();
         let now = self.moment();
         if self.end < nanos(self.plan.end) {
             return Ok(());
         }
         let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
-        self.oracle.finish(&views, now, &mut self.stats)?;
+        self.oracle.finish(&views, now, &self.stats)?;
         self.finish_broker()
     }
 
@@ -466,7 +487,7 @@ impl<'r> World<'r> {
         Violation {
             rule: rule.to_owned(),
             name: name.to_owned(),
-            node,
+            node: Some(node),
             what,
             at: Duration::from_nanos(self.now),
             event: self.stats.events,

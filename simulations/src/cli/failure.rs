@@ -192,7 +192,7 @@ mod tests {
     fn a_failure_is_three_lines() {
         let report = Report {
             fail: Violation {
-                node: 3,
+                node: Some(3),
                 ..violation("S4", std::time::Duration::from_millis(71_204))
             },
             repro: "simulate replay --seed 0x3f21 asymmetric-minority".to_owned(),

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::terminal::{grouped, spoken, spoken_time};
 use crate::case::COMMIT;
+use crate::execute::PANIC_RULE;
 use crate::expect::{self, Amount, quantile_of};
+use crate::oracle::rules_off;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::swarm::{Population, Quantiles, Swarm};
@@ -45,7 +47,11 @@ pub(super) fn of_run(plan: &Plan, outcome: &Outcome) -> Table {
     let stats = &outcome.stats;
     let mut table = table();
     table.set_header(["", "measured", "promised"]);
-    let promises = expect::promises(plan, stats);
+    let promises = expect::promises(plan, outcome);
+    // Of a run that panicked, nothing is left but how far it came.
+    let is_lost = outcome.violation.as_ref().is_some_and(|it| it.rule == PANIC_RULE);
+    let or_nothing =
+        |text: String, is_measured: bool| if is_measured { text } else { NOTHING.to_owned() };
     let promised = |rules: &[&str]| {
         let texts: Vec<String> = promises
             .iter()
@@ -58,10 +64,12 @@ pub(super) fn of_run(plan: &Plan, outcome: &Outcome) -> Table {
         table.add_row([Cell::new(what), right(measured), right(promised(rules))]);
     };
     row("faults", faults(plan), &[]);
-    let events = format!("{}, {} datagrams", grouped(stats.events), grouped(stats.datagrams));
-    row("events", events, &[]);
+    let datagrams = or_nothing(grouped(stats.datagrams), !is_lost);
+    row("events", format!("{}, {datagrams} datagrams", grouped(stats.events)), &[]);
     if plan.heal_at.is_some() {
-        let took = |time: Option<_>| time.map_or_else(|| "never".to_owned(), spoken_time);
+        // Who was stopped by a broken rule might have agreed later.
+        let never = or_nothing("never".to_owned(), expect::had_time_to_agree(plan, outcome));
+        let took = |time: Option<_>| time.map_or_else(|| never.clone(), spoken_time);
         row("all agree on the members, after the healing", took(stats.members_agreed), &["E1"]);
         row("all agree on every topic, after the healing", took(stats.lookups_agreed), &["E2"]);
     }
@@ -75,11 +83,19 @@ pub(super) fn of_run(plan: &Plan, outcome: &Outcome) -> Table {
     let mut seconds: Vec<f32> = stats.bytes_by_second.iter().map(|&bytes| bytes as f32).collect();
     seconds.sort_by(f32::total_cmp);
     let idle = amount(Amount::Bytes(stats.idle_bytes));
+    let idle = or_nothing(idle, stats.idle_bytes > 0.0);
     row("bytes per node and second, while nothing happens", idle, &["E7"]);
     let bytes = three(&seconds, |bytes| amount(Amount::Bytes(bytes)));
     row("... in all seconds (p50, p99, max)", bytes, &["E8"]);
-    row("nodes that took a new identity", grouped(stats.renewals), &[]);
-    row("live nodes declared dead without cause", grouped(stats.false_downs), &["E6"]);
+    let renewals = or_nothing(grouped(stats.renewals), !is_lost);
+    row("nodes that took a new identity", renewals, &[]);
+    let is_watched = stats.false_downs > 0 || stats.watched.contains("V5");
+    let false_downs = or_nothing(grouped(stats.false_downs), is_watched);
+    row("live nodes declared dead without cause", false_downs, &["E6"]);
+    let off = rules_off(plan);
+    if !off.is_empty() {
+        row("rules that were off: the network itself is bad", off.join(", "), &[]);
+    }
     for (name, count) in &stats.messages {
         row(&format!("messages {name}"), grouped(*count), &[]);
     }
@@ -122,8 +138,24 @@ pub(super) fn faults(plan: &Plan) -> String {
     texts.join(", ")
 }
 
-/// How a run without a broken rule went, in a sentence.
+/// How a run without a broken rule went, in a sentence or three.
 pub(super) fn sentence(plan: &Plan, outcome: &Outcome) -> String {
+    let mut text = held(plan, outcome);
+    let off = rules_off(plan);
+    if !off.is_empty() {
+        text.push_str(&format!(
+            " {} were off: the network itself is worse than they allow for.",
+            off.join(", ")
+        ));
+    }
+    let unmeasured: Vec<&str> = expect::never_measured(plan, outcome).collect();
+    if !unmeasured.is_empty() {
+        text.push_str(&format!(" Nothing was measured for {}.", unmeasured.join(", ")));
+    }
+    text
+}
+
+fn held(plan: &Plan, outcome: &Outcome) -> String {
     let stats = &outcome.stats;
     let nodes = plan.core.as_ref().map_or(plan.nodes, Vec::len);
     match (stats.members_agreed, stats.lookups_agreed) {
@@ -161,7 +193,8 @@ pub(super) fn json_of_run(plan: &Plan, outcome: &Outcome) -> Value {
         "faults": plan.faults.len(),
         "simulated_s": plan.end.as_secs_f64(),
         "violation": outcome.violation,
-        "promises": expect::promises(plan, stats),
+        "promises": expect::promises(plan, outcome),
+        "rules_off": rules_off(plan),
         "counters": stats.counters,
         "messages": stats.messages,
     });
@@ -182,6 +215,7 @@ pub(super) fn json_of_swarm(swarm: &Swarm) -> Value {
         "simulated_s": swarm.population.simulated.as_secs_f64(),
         "digest": format!("{:016x}", swarm.population.digest),
         "faults": swarm.population.faults,
+        "rules_off": swarm.population.rules_off,
         "never_agreed": swarm.population.never_agreed,
         "news": swarm.population.news,
     });
@@ -247,11 +281,24 @@ pub(super) fn lines_of_swarm(swarm: &Swarm) -> String {
         all => all.join(" "),
     };
     let faults = if faults.is_empty() { "none".to_owned() } else { faults.join(", ") };
+    let off: Vec<String> = population
+        .rules_off
+        .iter()
+        .map(|(rule, runs)| format!("{rule} {}", grouped(*runs)))
+        .collect();
+    let off = if off.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "rules that were off as the network itself is bad, in how many runs: {}\n",
+            off.join(", ")
+        )
+    };
     format!(
         "{} runs in {} ({:.0} runs/s), {} simulated ({:.0} times life), {} events\n\
          faults, in how many runs: {faults}\n\
          points of the code reached: {}; new in each 100 runs: {news}\n\
-         new identities: {}; live nodes declared dead without cause: {}; digest {:016x}\n",
+         new identities: {}; live nodes declared dead without cause: {}; digest {:016x}\n{off}",
         grouped(population.runs),
         spoken_time(swarm.took),
         population.runs as f64 / wall,
@@ -270,7 +317,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::testing::{failing_plan, outcome_of};
+    use crate::testing::{failing_plan, outcome_of, violation};
 
     #[test]
     fn a_run_is_told_in_a_table_and_a_sentence() {
@@ -289,5 +336,54 @@ mod tests {
         let json = json_of_run(&plan, &outcome);
         assert_eq!(json["seed"], "0x2a");
         assert_eq!(json["staleness_ms"]["count"], 2);
+    }
+
+    /// What the table says was measured in the row that begins like this.
+    fn measured(table: &Table, row: &str) -> String {
+        let text = table.to_string();
+        let line = text.lines().find(|line| line.trim_start().starts_with(row)).expect(row);
+        let cells = line.trim_start().trim_start_matches(row).split("<=").next();
+        cells.unwrap_or_default().trim().to_owned()
+    }
+
+    #[test]
+    fn what_was_not_measured_until_the_run_broke_off_is_no_zero() {
+        let plan = Plan { faults: Vec::new(), ..failing_plan() };
+        let rows = [
+            "all agree on the members, after the healing",
+            "bytes per node and second, while nothing happens",
+            "nodes that took a new identity",
+            "live nodes declared dead without cause",
+        ];
+        let cells = |outcome: &Outcome| {
+            let table = of_run(&plan, outcome);
+            rows.map(|row| measured(&table, row))
+        };
+        let mut whole = outcome_of(&plan, 9);
+        whole.stats.watched.insert("V5".to_owned());
+        assert_eq!(cells(&whole), ["never", "-", "0", "0"]);
+        let mut broken = outcome_of(&plan, 9);
+        broken.stats.false_downs = 1;
+        broken.violation = Some(violation("V5", Duration::from_secs(30)));
+        assert_eq!(cells(&broken), ["-", "-", "0", "1"]);
+        let mut lost = outcome_of(&plan, 9);
+        lost.violation = Some(violation(PANIC_RULE, Duration::from_secs(30)));
+        assert_eq!(cells(&lost), ["-", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn rules_that_were_off_and_promises_that_nothing_was_measured_for_are_named() {
+        let mut plan = Plan { faults: Vec::new(), ..failing_plan() };
+        plan.link.loss = 0.2;
+        plan.expect.false_down = Some(0);
+        let outcome = outcome_of(&plan, 9);
+        let table = of_run(&plan, &outcome);
+        assert_eq!(measured(&table, "rules that were off: the network itself is bad"), {
+            "L2, L3, V1, V2, V5, V7"
+        });
+        let text = sentence(&plan, &outcome);
+        for part in ["V5, V7 were off", "Nothing was measured for false_down."] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::plan::Delay;
 const TAIL_NS_MAX: f64 = 10e9;
 
 /// The 99th percentile of the standard normal distribution.
-const NORMAL_P99: f64 = 2.326_347_874_040_841;
+pub(crate) const NORMAL_P99: f64 = 2.326_347_874_040_841;
 
 /// One delay in ns, by the values `field` and `field + 1` of `draw`.
 pub(crate) fn delay_ns(delay: &Delay, draw: Draw, field: u64) -> u64 {

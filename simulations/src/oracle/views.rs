@@ -34,6 +34,14 @@ use weather::Weather;
 
 pub(super) use rules::RULES;
 
+/// Rules that do not hold where the links as planned are worse than mild.
+const OFF_ON_BAD_LINKS: &[&str] = &["L2", "L3", "V1", "V2", "V5", "V7"];
+
+/// Rules that hold at no moment of a run of this plan, because of its links without any fault.
+pub(super) fn rules_off(plan: &Plan) -> &'static [&'static str] {
+    if Weather::new(plan).has_good_links() { &[] } else { OFF_ON_BAD_LINKS }
+}
+
 /// What everyone shows, and since when.
 #[derive(Debug)]
 pub(super) struct Views {
@@ -57,6 +65,8 @@ pub(super) struct Views {
     hidden: BTreeSet<(usize, String)>,
     has_clones: bool,
     false_downs: u64,
+    /// Rules that hold only while little is wrong, and that held at some moment.
+    watched: BTreeSet<&'static str>,
 }
 
 /// What one node has been seen to do.
@@ -111,6 +121,7 @@ impl Views {
                 .collect(),
             has_clones: faults.clone().any(is_clone),
             false_downs: 0,
+            watched: BTreeSet::new(),
             plan: plan.clone(),
         }
     }
@@ -155,7 +166,7 @@ impl Views {
         }
         let own = cluster.catalogue().own();
         if self.table.is_news(node, own) {
-            let is_measured = self.weather.is_clear() && self.table.is_agreed();
+            let is_measured = self.weather.is_undisturbed() && self.table.is_agreed();
             self.table.wrote(node, own, now);
             if is_measured {
                 let owner = self.table.viewers[node].owner;
@@ -306,9 +317,9 @@ impl Views {
     }
 
     pub(super) fn fault(&mut self, index: usize, begins: bool, now: Moment) {
-        let was_clear = self.weather.is_clear();
+        let was_undisturbed = self.weather.is_undisturbed();
         self.weather.fault(index, begins, now);
-        if self.weather.is_clear() && was_clear {
+        if self.weather.is_undisturbed() && was_undisturbed {
             return;
         }
         self.figures.disturbed();
@@ -369,8 +380,20 @@ impl Views {
         if let Some((owner, age)) = late {
             return Err(self.slow_goodbye(self.table.owners[owner].node, owner, age));
         }
+        self.look_at_times(nodes, now)
+    }
+
+    /// The rules about how long what is wrong has been so.
+    fn look_at_times(&mut self, nodes: &[NodeView<'_>], now: Moment) -> Result<(), Violation> {
         self.check_agreement(nodes, now)?;
-        self.check_overdue(nodes, now)
+        if self.is_time_to_blame(now) {
+            self.watched.insert("V5");
+        }
+        if self.is_overdue_watched(now) {
+            self.watched.insert("V1");
+            self.check_overdue(nodes, now)?;
+        }
+        Ok(())
     }
 
     pub(super) fn lookup(
@@ -387,9 +410,14 @@ impl Views {
         &mut self,
         nodes: &[NodeView<'_>],
         now: Moment,
-        stats: &mut Stats,
+        stats: &Stats,
     ) -> Result<(), Violation> {
         self.check_agreement(nodes, now)?;
+        self.check_idle(stats, now)
+    }
+
+    /// What was measured until now.
+    pub(super) fn measured(&mut self, now: Moment, stats: &mut Stats) {
         let after = |at: Option<Moment>| Some(at?.since(self.healed_at?));
         stats.members_agreed = after(self.members_agreed);
         stats.lookups_agreed = after(self.lookups_agreed);
@@ -397,7 +425,9 @@ impl Views {
         stats.gone_ms = std::mem::take(&mut self.figures.gone_ms);
         stats.renewals = self.traffic.renewals;
         stats.false_downs = self.false_downs;
-        self.check_idle(stats, now)
+        stats.idle_bytes = self.idle(stats, now).map_or(0.0, |(average, _)| average);
+        let watched = self.watched.iter().map(|rule| (*rule).to_owned());
+        stats.watched = watched.collect();
     }
 
     /// The node that has, or had, this id; for people.

@@ -38,7 +38,7 @@ impl Recent {
     /// Goes back from the end of the run, where the rule broke.
     pub(super) fn cone(&self, violation: &Violation) -> Cone {
         let mut cone = Cone::default();
-        let mut reached = BTreeSet::from([violation.node as u32]);
+        let mut reached = BTreeSet::from_iter(violation.node.map(|node| node as u32));
         let mut wanted = BTreeSet::new();
         for record in self.records.iter().rev() {
             let is_cause = match &record.what {

@@ -35,6 +35,8 @@ pub struct Film {
     /// For each partition of the plan that began: when it was noticed.
     pub(super) noticed: Vec<Notice>,
     pub(super) healed: Option<u64>,
+    /// How often a node took another for dead that ran.
+    pub(super) mistaken: u64,
     pub(super) end: u64,
     pub(super) cone: Option<Cone>,
     /// For each node and owner: the version of the owner's section it has; small clusters only.
@@ -88,6 +90,7 @@ impl Film {
             spans: vec![Span::default(); plan.faults.len()],
             noticed: Vec::new(),
             healed: None,
+            mistaken: 0,
             end: 0,
             cone: None,
             applied: vec![(0, 0); detail * detail],
@@ -184,6 +187,7 @@ impl Film {
             return;
         }
         let was = self.views.believes(node, about);
+        self.mistaken += u64::from(to == "down" && was && self.views.runs(about));
         self.views.member(t, node, about, to);
         let is = self.views.believes(node, about);
         if was == is {

@@ -121,7 +121,7 @@ fn head(film: &Film, plan: &Plan, outcome: &Outcome, headline: &str) -> Markup {
                 @match &outcome.violation {
                     None => span class="verdict" { "All rules held" },
                     Some(violation) => {
-                        @let what = if story::is_promise(violation) { "Promise" } else { "Rule" };
+                        @let what = if violation.is_promise() { "Promise" } else { "Rule" };
                         span class="verdict broken" { (what) " " (violation.rule) " broke" }
                     }
                 }
@@ -333,20 +333,25 @@ fn broken(film: &Film, violation: &Violation) -> Markup {
     html! {
         section class="wide broken-box" {
             h2 {
-                (if story::is_promise(violation) { "Promise " } else { "Rule " })
+                (if violation.is_promise() { "Promise " } else { "Rule " })
                 (violation.rule) ": " (violation.name.replace('-', " "))
             }
             @if let Some(rule) = rules::all().find(|rule| rule.id == violation.rule) {
                 p { (rule.meaning) }
             }
             p { code { (violation.what) } }
-            @if !story::is_promise(violation) {
+            @if !violation.is_promise() {
                 p {
-                    "At node " (violation.node) ", after "
+                    @match violation.node {
+                        Some(node) => { "At node " (node) ", after " }
+                        None => { "At no node that is known, after " }
+                    }
                     (time(violation.at.as_nanos() as u64)) ". "
                     button type="button" id="close" { "Show the moment" }
                 }
-                (two_views(film, violation, &fields))
+                @if let Some(node) = violation.node {
+                    (two_views(film, node, &fields))
+                }
                 (why(film))
             }
         }
@@ -354,8 +359,7 @@ fn broken(film: &Film, violation: &Violation) -> Markup {
 }
 
 /// What the node held, where it differs from what its owners had written.
-fn two_views(film: &Film, violation: &Violation, fields: &[(&str, &str)]) -> Markup {
-    let node = violation.node;
+fn two_views(film: &Film, node: usize, fields: &[(&str, &str)]) -> Markup {
     if film.applied.is_empty() || node >= film.nodes {
         return html! {};
     }

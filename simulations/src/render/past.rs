@@ -76,11 +76,14 @@ pub(super) fn deed(film: &Film, plan: &Plan, outcome: &Outcome, deed: &Deed) -> 
         }
         fault => {
             let what = words::fault(first, plan);
-            let false_downs = outcome.stats.false_downs;
-            let verdict = if matches!(fault, Fault::Link { .. }) && false_downs == 0 {
-                " Nobody was taken for dead by mistake."
-            } else {
-                ""
+            let verdict = match (fault, film.mistaken) {
+                (Fault::Link { .. }, 0) => " Nobody was taken for dead by mistake.".to_owned(),
+                (Fault::Link { .. }, 1) => " Once a node that ran was taken for dead.".to_owned(),
+                (Fault::Link { .. }, times) => {
+                    let times = sentence(&words::number(times as usize));
+                    format!(" {times} times a node that ran was taken for dead.")
+                }
+                _ => String::new(),
             };
             let ending = ending(film, plan, outcome, deed.to, "it was over");
             if deed.to > deed.from {
@@ -233,15 +236,13 @@ fn two_sides(one: &[usize], other: &[usize]) -> String {
     if !first.contains(' ') && !second.contains(' ') {
         return format!("{} and {second} could not reach each other", the_nodes(one));
     }
-    let others = if other.len() == 1 {
-        "other".to_owned()
-    } else {
-        format!("other {}", words::number(other.len()))
+    let side = |nodes: &[usize], list: &str, before: &str, after: &str| {
+        if nodes.len() == 1 {
+            return the_nodes(nodes);
+        }
+        let (count, list) = (words::number(nodes.len()), list.replace(" and ", ", "));
+        format!("{before}{count}{after} ({list})")
     };
-    format!(
-        "{} nodes ({}) could not reach the {others} ({})",
-        words::number(one.len()),
-        first.replace(" and ", ", "),
-        second.replace(" and ", ", ")
-    )
+    let (one, other) = (side(one, &first, "", " nodes"), side(other, &second, "the other ", ""));
+    format!("{one} could not reach {other}")
 }

@@ -143,7 +143,7 @@ struct ChapterPoint {
 #[derive(Debug, Serialize)]
 struct Broken {
     t: u64,
-    /// `None`: a promise about the whole run, which no node in particular broke.
+    /// `None`: no node in particular broke it, or which one is not known.
     node: Option<usize>,
     rule: String,
 }
@@ -202,7 +202,7 @@ impl Scene {
                 .collect(),
             broken: outcome.violation.as_ref().map(|violation| Broken {
                 t: violation.at.as_millis() as u64,
-                node: (!story::is_promise(violation)).then_some(violation.node),
+                node: violation.node,
                 rule: violation.rule.clone(),
             }),
         }

@@ -1,6 +1,6 @@
 //! What the run did, in sentences: a headline, figures, and chapters to jump to.
 
-use crate::outcome::{Outcome, Violation};
+use crate::outcome::Outcome;
 use crate::plan::{Fault, Plan};
 use crate::render::film::{Film, Notice, class_of};
 use crate::render::past;
@@ -44,12 +44,6 @@ impl Deed {
     }
 }
 
-/// Whether it is a promise of the scenario about the whole run, rather than a rule that always
-/// holds and that one node broke.
-pub(super) fn is_promise(violation: &Violation) -> bool {
-    violation.rule.starts_with('E')
-}
-
 /// Faults that happened, by cause, in order of time.
 pub(super) fn deeds(film: &Film, plan: &Plan) -> Vec<Deed> {
     let mut deeds: Vec<(u32, Deed)> = Vec::new();
@@ -77,21 +71,25 @@ pub(super) fn deeds(film: &Film, plan: &Plan) -> Vec<Deed> {
 pub(super) fn headline(film: &Film, plan: &Plan, outcome: &Outcome) -> String {
     if let Some(violation) = &outcome.violation {
         let name = violation.name.replace('-', " ");
-        if is_promise(violation) {
+        if violation.is_promise() {
             let field = |key: &str| {
                 let mut fields = violation.what.split_whitespace();
                 fields.find_map(|field| field.strip_prefix(key)?.strip_prefix('=')).unwrap_or("?")
             };
-            let (promised, measured) = (field("promised"), field("measured"));
+            let promised = field("promised");
+            let measured = match field("measured") {
+                "never" => "That never happened.".to_owned(),
+                measured => format!("It was {measured}."),
+            };
             return format!(
-                "The run did not keep what its scenario promises: {name}, at most {promised}. It \
-                 was {measured}."
+                "The run did not keep what its scenario promises: {name}, at most {promised}. \
+                 {measured}"
             );
         }
-        return format!(
-            "After {} node {} broke a rule: {name}.",
-            time(violation.at.as_nanos() as u64),
-            violation.node
+        let at = time(violation.at.as_nanos() as u64);
+        return violation.node.map_or_else(
+            || format!("After {at} a rule was broken: {name}."),
+            |node| format!("After {at} node {node} broke a rule: {name}."),
         );
     }
     let deeds = deeds(film, plan);
@@ -142,7 +140,9 @@ fn few(film: &Film, plan: &Plan, outcome: &Outcome, deeds: &[Deed]) -> String {
         .map_or_else(String::new, |slowest| {
             format!(" After {} at most nobody listed a node that was gone.", time(slowest))
         });
-    let ending = past::ending(film, plan, outcome, last_end(film, deeds), "the last repair");
+    let since =
+        if film.healed.is_some() { "everything was mended" } else { "the last of it was over" };
+    let ending = past::ending(film, plan, outcome, last_end(film, deeds), since);
     format!("{}.{gone} {ending}", sentence(&words::join(&short)))
 }
 
@@ -198,9 +198,16 @@ pub(super) fn figures(
     }
     figures.push((
         "live nodes taken for dead",
-        words::count(stats.false_downs),
-        "While nothing worse than 5 % loss was going on. It should be 0.",
+        words::count(film.mistaken),
+        "How often a node gave up one that ran, whatever was wrong: cuts and bad links count too.",
     ));
+    if stats.false_downs > 0 || stats.watched.contains("V5") {
+        figures.push((
+            "... without cause",
+            words::count(stats.false_downs),
+            "While nothing worse than 5 % loss was going on. It should be 0.",
+        ));
+    }
     if stats.idle_bytes > 0.0 {
         figures.push((
             "per node while idle",
@@ -273,10 +280,11 @@ pub(super) fn chapters(film: &Film, plan: &Plan, outcome: &Outcome) -> Vec<Chapt
     verdicts(film, plan, begun, &mut add);
     if let Some(violation) = &outcome.violation {
         let t = violation.at.as_nanos() as u64;
-        let text = if is_promise(violation) {
+        let text = if violation.is_promise() {
             format!("The run ends, and promise {} is not kept.", violation.rule)
         } else {
-            format!("Rule {} breaks at node {}.", violation.rule, violation.node)
+            let node = violation.node.map(|node| format!(" at node {node}"));
+            format!("Rule {} breaks{}.", violation.rule, node.unwrap_or_default())
         };
         add(t, "broken", text, false);
     } else if let Some(last) = deeds.iter().map(|deed| deed.to).max() {

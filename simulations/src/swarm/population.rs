@@ -50,6 +50,8 @@ pub struct Population {
     pub news: Vec<u64>,
     /// Kinds of faults, and in how many runs they were.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Rules that were off since the network itself is bad, and in how many runs.
+    pub rules_off: BTreeMap<&'static str, u64>,
     /// Hash over the hashes of all runs: equal for equal swarms, whatever the threads.
     pub digest: u64,
     last_news: u64,
@@ -138,6 +140,7 @@ impl Default for Population {
             coverage: BTreeMap::new(),
             news: Vec::new(),
             faults: BTreeMap::new(),
+            rules_off: BTreeMap::new(),
             digest: 0,
             last_news: 0,
         }
@@ -162,7 +165,7 @@ impl Population {
         self.gone_ms.extend(stats.gone_ms.iter().map(|&(_, ms)| f64::from(ms)));
         let left = stats.gone_ms.iter().filter(|(why, _)| why == "leave");
         self.left_ms.extend(left.map(|&(_, ms)| f64::from(ms)));
-        self.idle_bytes.add(stats.idle_bytes);
+        self.idle_bytes.extend(Some(stats.idle_bytes).filter(|bytes| *bytes > 0.0));
         self.bytes.extend(stats.bytes_by_second.iter().map(|&bytes| f64::from(bytes)));
         self.renewals += stats.renewals;
         self.false_downs += stats.false_downs;
@@ -178,6 +181,9 @@ impl Population {
         let classes: BTreeSet<_> = plan.faults.iter().map(|fault| fault.fault.class()).collect();
         for class in classes {
             *self.faults.entry(class).or_default() += 1;
+        }
+        for rule in crate::oracle::rules_off(plan) {
+            *self.rules_off.entry(rule).or_default() += 1;
         }
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.digest.to_le_bytes());

@@ -57,7 +57,7 @@ pub(super) enum BrokerEvent {
 
 impl BrokerEvent {
     /// The node and the life of it that the event is for; and numbers for hashes.
-    const fn subject(self) -> (Option<(u32, u32)>, u8, u32) {
+    pub(super) const fn subject(self) -> (Option<(u32, u32)>, u8, u32) {
         match self {
             Self::Publish { number } => (None, 64, number),
             Self::Poll { consumer, number } => (None, 65, consumer << 16 | (number & 0xffff)),

@@ -49,6 +49,31 @@ pub(super) enum Event {
 }
 
 impl Event {
+    /// The node at which it happens, if that is known before.
+    pub(super) fn node(&self) -> Option<u32> {
+        match *self {
+            Self::Datagram { to: node, .. }
+            | Self::Wake { node }
+            | Self::Turn { node }
+            | Self::Resolved { node, .. }
+            | Self::Written { node, .. }
+            | Self::Start { node, .. }
+            | Self::Booted { node, .. }
+            | Self::Gone { node, .. }
+            | Self::Ping { node, .. } => Some(node),
+            Self::Broker(event) => event.subject().0.map(|(node, _)| node),
+            Self::Pipe { .. }
+            | Self::Begin { .. }
+            | Self::End { .. }
+            | Self::Junk { .. }
+            | Self::Churn { .. }
+            | Self::Lookup { .. }
+            | Self::Heal
+            | Self::Look
+            | Self::Sample => None,
+        }
+    }
+
     /// A number for the kind, for hashes.
     pub(super) fn kind(&self) -> u8 {
         match self {

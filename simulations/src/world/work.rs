@@ -293,6 +293,7 @@ impl World<'_> {
         index: usize,
         what: impl FnOnce(&mut Registrar, &mut Catalogue, Now),
     ) -> Result<(), Violation> {
+        let outside = self.note_progress(Some(index as u32));
         let node = &mut self.nodes[index];
         if node.is_paused() {
             return Ok(());
@@ -300,7 +301,9 @@ impl World<'_> {
         let time = node.clock.read(self.now);
         let Some(cluster) = node.cluster.as_mut() else { return Ok(()) };
         cluster.local(time, |registrar, catalogue| what(registrar, catalogue, time));
-        self.after_local(index)
+        let done = self.after_local(index);
+        self.note_progress(outside);
+        done
     }
 
     fn after_local(&mut self, index: usize) -> Result<(), Violation> {

@@ -46,7 +46,7 @@ fn a_broken_rule_is_shown_with_what_led_to_it() {
     feed.violation = Some(Violation {
         rule: "S4".into(),
         name: "lost-key".into(),
-        node: 3,
+        node: Some(3),
         what: "owner=1 key=t007".into(),
         at: Duration::from_secs(22),
         event: 4_711,
@@ -225,7 +225,7 @@ fn large_clusters_and_broken_runs_open_without_complaint() {
     broken.violation = Some(Violation {
         rule: "S4".into(),
         name: "lost-key".into(),
-        node: 3,
+        node: Some(3),
         what: "owner=1 key=t007".into(),
         at: Duration::from_secs(22),
         event: 4_711,

@@ -180,6 +180,14 @@ impl Views {
         }
     }
 
+    /// Nothing has disturbed for so long that something could be overdue.
+    pub(super) fn is_overdue_watched(&self, now: Moment) -> bool {
+        let least = self.bounds.content.min(self.bounds.join).min(self.bounds.ghost);
+        self.weather.has_good_links()
+            && self.weather.steady_since().is_some_and(|since| now.since(since) > least)
+            && !self.traffic.is_any_spent(now)
+    }
+
     /// V1, V2, L2 and L3: nothing stays wrong for long while nothing disturbs.
     pub(super) fn check_overdue(
         &self,
@@ -187,11 +195,7 @@ impl Views {
         now: Moment,
     ) -> Result<(), Violation> {
         let Some(steady_since) = self.weather.steady_since() else { return Ok(()) };
-        if !self.weather.has_good_links() || self.table.is_current() {
-            return Ok(());
-        }
-        let least = self.bounds.content.min(self.bounds.join).min(self.bounds.ghost);
-        if now.since(steady_since) <= least || self.traffic.is_any_spent(now) {
+        if self.table.is_current() || !self.is_overdue_watched(now) {
             return Ok(());
         }
         for at in (0..nodes.len()).filter(|&at| self.table.is_judged(at)) {
@@ -257,34 +261,38 @@ impl Views {
         }
     }
 
-    /// The average while nothing happens, and B3: it is small.
-    pub(super) fn check_idle(&self, stats: &mut Stats, now: Moment) -> Result<(), Violation> {
+    /// Bytes per node and second while nothing happens, on average, and how many such seconds there
+    /// were until now.
+    pub(super) fn idle(&self, stats: &Stats, now: Moment) -> Option<(f64, usize)> {
         let plan = &self.plan;
         let second = |at: Moment| (at.as_nanos() / 1_000_000_000) as usize;
         let first = plan.faults.first().map_or(plan.end, |fault| fault.at);
+        let until = second(now);
         let before = if plan.workload.churn == 0.0 { first.as_secs() as usize } else { 0 };
+        let before = before.min(until);
         // What begins or ends later is no idle time.
         let agreed = self.lookups_agreed.filter(|_| plan.core.is_none());
         let from = agreed.map(|at| second(at.max(self.lives_changed_at)) + IDLE_AFTER_S);
-        let until = second(now);
         let by_second = stats.bytes_by_second.iter().enumerate();
         let idle = by_second.filter(|&(at, _)| {
             (SETTLING_S..before).contains(&at)
                 || from.is_some_and(|from| (from..until).contains(&at))
         });
         let idle: Vec<f64> = idle.map(|(_, &bytes)| f64::from(bytes)).collect();
-        if idle.is_empty() {
-            return Ok(());
-        }
-        let average = idle.iter().sum::<f64>() / idle.len() as f64;
-        stats.idle_bytes = average;
+        (!idle.is_empty()).then(|| (idle.iter().sum::<f64>() / idle.len() as f64, idle.len()))
+    }
+
+    /// B3: it is little that is sent while nothing happens.
+    pub(super) fn check_idle(&self, stats: &Stats, now: Moment) -> Result<(), Violation> {
+        let Some((average, seconds)) = self.idle(stats, now) else { return Ok(()) };
+        let plan = &self.plan;
         let most = traffic::idle_bytes_max(plan.nodes);
         let is_usual = plan.knobs == Knobs::default()
             && self.weather.is_clear()
             && !self.has_clones
             && !plan.faults.iter().any(|timed| delays_for_long(&timed.fault));
-        if is_usual && idle.len() >= IDLE_S_MIN && plan.broker.is_none() && average > most {
-            let what = format!("bytes={average:.0} most={most:.0} seconds={}", idle.len());
+        if is_usual && seconds >= IDLE_S_MIN && plan.broker.is_none() && average > most {
+            let what = format!("bytes={average:.0} most={most:.0} seconds={seconds}");
             return Err(violation("B3", "talkative", 0, what));
         }
         Ok(())

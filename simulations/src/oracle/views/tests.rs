@@ -8,7 +8,7 @@ use grapevine_gossip::section::ProducerId;
 
 use super::*;
 use crate::luck::{Domain, Draw};
-use crate::plan::{Expect, Knobs, Link, TimedFault, Workload};
+use crate::plan::{Delay, Expect, Knobs, Link, TimedFault, Workload};
 use crate::world::producer;
 
 fn at(seconds: f64) -> Moment {
@@ -207,7 +207,7 @@ fn who_is_gone_may_be_listed_for_a_while_and_no_longer() {
     stage.views.ended(2, at(20.0), End::Crashed);
     assert_eq!(rule(stage.look(at(26.0))), "none");
     let broken = stage.look(at(50.0)).unwrap_err();
-    assert_eq!((broken.rule.as_str(), broken.node), ("L2", 0));
+    assert_eq!((broken.rule.as_str(), broken.node), ("L2", Some(0)));
     assert!(broken.what.starts_with("peer=2 since=30"), "{}", broken.what);
 }
 
@@ -250,6 +250,49 @@ fn a_live_member_is_declared_dead_only_if_something_was_wrong() {
     let mut stage = Stage::agreed(&plan(vec![]));
     stage.views.ended(1, at(20.0), End::Crashed);
     assert_eq!(rule(stage.down(0, 1, at(30.0))), "none", "it is dead");
+}
+
+#[test]
+fn so_many_false_deaths_as_a_scenario_allows_for_are_counted_and_the_first_too_many_is_its_own() {
+    let mut plan = plan(vec![]);
+    plan.expect.false_down = Some(1);
+    let mut stage = Stage::agreed(&plan);
+    for (second, count) in [(30.0, 1), (31.0, 2)] {
+        assert_eq!(rule(stage.down(0, 1, at(second))), "none");
+        stage.up(0, 1, at(second + 0.5)).unwrap();
+        let mut stats = Stats::default();
+        stage.views.measured(at(second + 0.5), &mut stats);
+        assert_eq!(stats.false_downs, count);
+    }
+    plan.expect.false_down = Some(0);
+    assert_eq!(rule(Stage::agreed(&plan).down(0, 1, at(30.0))), "V5");
+}
+
+#[test]
+fn on_links_that_are_bad_without_any_fault_rules_are_off_and_nothing_is_measured() {
+    let mut stats = Stats::default();
+    for (loss, is_watched) in [(0.05, true), (0.06, false)] {
+        let mut plan = plan(vec![]);
+        plan.link.loss = loss;
+        assert_eq!(rules_off(&plan).is_empty(), is_watched);
+        let mut stage = Stage::agreed(&plan);
+        for second in [20.0, 21.0] {
+            let nodes = stage.clusters.iter().enumerate().map(|(node, cluster)| NodeView {
+                id: id(node),
+                addr: addr(node),
+                cluster: Some(cluster),
+                is_paused: true,
+                has_left: false,
+                is_stranger: false,
+            });
+            let nodes: Vec<NodeView<'_>> = nodes.collect();
+            stage.views.look_at_times(&nodes, at(second)).unwrap();
+        }
+        stage.views.measured(at(21.0), &mut stats);
+        assert_eq!(stats.watched.contains("V5"), is_watched);
+        assert_eq!(stats.watched.contains("V1"), is_watched);
+        assert_eq!(rule(stage.down(0, 1, at(30.0))) == "V5", is_watched);
+    }
 }
 
 #[test]
@@ -343,7 +386,8 @@ fn an_idle_cluster_that_talks_too_much_breaks_a_rule() {
             is_stranger: false,
         });
         let nodes: Vec<NodeView<'_>> = nodes.collect();
-        assert_eq!(rule(stage.views.finish(&nodes, at(60.0), &mut stats)), expected);
+        assert_eq!(rule(stage.views.finish(&nodes, at(60.0), &stats)), expected);
+        stage.views.measured(at(60.0), &mut stats);
         assert!((stats.idle_bytes - f64::from(bytes)).abs() < 1.0);
     }
     let most = traffic::idle_bytes_max;
@@ -374,6 +418,41 @@ fn weather_is_calm_while_links_are_as_on_a_lan() {
         weather.fault(0, false, at(20.0));
         let since = if is_calm { at(0.0) } else { at(20.0) };
         assert_eq!(weather.calm_since(), Some(since), "{fault:?}");
+    }
+}
+
+#[test]
+fn an_answer_is_late_after_the_time_that_a_probe_of_these_nodes_has() {
+    let ms = Duration::from_millis;
+    let line = Delay::Lognormal { median: ms(35), p99: ms(60) };
+    let far = Delay::Lognormal { median: ms(40), p99: ms(400) };
+    for (delay, reorder_by, probe_rtt, is_calm, is_clear) in [
+        (Link::LAN.delay, 0, 200, true, true),
+        (Link::LAN.delay, 90, 200, true, false),
+        (Link::LAN.delay, 110, 200, false, false),
+        (Link::LAN.delay, 110, 300, true, false),
+        (Link::LAN.delay, 0, 1, false, false),
+        (line, 0, 200, true, false),
+        (line, 0, 60, false, false),
+        (line, 0, 600, true, true),
+        (far, 0, 200, false, false),
+        (Delay::Const(ms(100)), 0, 200, true, false),
+        (Delay::Const(ms(101)), 0, 200, false, false),
+        (Delay::Uniform(ms(20), ms(102)), 0, 200, true, false),
+        (Delay::Uniform(ms(20), ms(120)), 0, 200, false, false),
+        (Delay::Pareto { min: ms(1), alpha: 1.0 }, 0, 200, true, false),
+        (Delay::Pareto { min: ms(10), alpha: 1.0 }, 0, 200, false, false),
+        (Delay::Bimodal { fast: ms(1), slow: ms(900), p_slow: 0.04 }, 0, 200, true, false),
+        (Delay::Bimodal { fast: ms(1), slow: ms(900), p_slow: 0.06 }, 0, 200, false, false),
+    ] {
+        let reorder = if reorder_by > 0 { 0.06 } else { 0.0 };
+        let mut plan = plan(vec![]);
+        plan.link = Link { delay, reorder, reorder_by: ms(reorder_by), ..Link::LAN };
+        plan.knobs.probe_rtt = Some(ms(probe_rtt));
+        let weather = Weather::new(&plan);
+        let is = (weather.has_good_links(), weather.is_clear());
+        assert_eq!(is, (is_calm, is_clear), "{delay:?} {reorder_by} ms, probes {probe_rtt} ms");
+        assert_eq!(weather.is_undisturbed(), is_calm);
     }
 }
 

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use grapevine_protocol::Moment;
 
+use crate::network::NORMAL_P99;
 use crate::plan::{Delay, Fault, Link, Plan};
+use crate::world::timings;
 
 /// More loss than this, or anything that counts as loss, is more than a LAN does.
 const MILD_LOSS_MAX: f64 = 0.05;
 
-/// Later answers than this come after a probe's time is half over.
-const MILD_DELAY_MAX: Duration = Duration::from_millis(50);
+/// A share of late datagrams up to this is none: one in a thousand.
+const LATE_NONE_MAX: f64 = 1e-3;
 
 /// Clocks that are off by more than this share no longer tell time.
 const MILD_DRIFT_MAX: f64 = 0.25;
@@ -50,10 +52,13 @@ pub(super) struct Weather {
 
 impl Weather {
     pub(super) fn new(plan: &Plan) -> Self {
-        let rules = plan.link_rules.iter().map(|rule| of_link(&rule.link));
-        let links = rules.fold(of_link(&plan.link), Ord::max);
+        // An answer is late if it comes after the time that a probe of these nodes has.
+        let late_after = timings(&plan.knobs).probe_rtt / 2;
+        let rules = plan.link_rules.iter().map(|rule| of_link(&rule.link, late_after));
+        let links = rules.fold(of_link(&plan.link, late_after), Ord::max);
+        let faults = plan.faults.iter().map(|timed| of_fault(&timed.fault, late_after));
         Self {
-            severities: plan.faults.iter().map(|timed| of_fault(&timed.fault)).collect(),
+            severities: faults.collect(),
             slows: plan.faults.iter().map(|timed| slows(&timed.fault)).collect(),
             links,
             is_active: vec![false; plan.faults.len()],
@@ -88,6 +93,11 @@ impl Weather {
         if self.severities[index] == Severity::Heavy {
             self.calm_since = (self.heavy == 0).then_some(now);
         }
+    }
+
+    /// Nothing is wrong beyond the links as planned, which are as good as those of a LAN.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.has_good_links() && self.heavy == 0 && self.mild == 0
     }
 
     /// Everything is mended; with `is_core` among some nodes only, and only they count from now.
@@ -142,7 +152,7 @@ impl Weather {
     }
 }
 
-fn of_fault(fault: &Fault) -> Severity {
+fn of_fault(fault: &Fault, late_after: Duration) -> Severity {
     match fault {
         // Somebody who is not there, or clients who do something, are no weather.
         Fault::Crash { .. }
@@ -150,7 +160,7 @@ fn of_fault(fault: &Fault) -> Severity {
         | Fault::Leave { .. }
         | Fault::Burst { .. }
         | Fault::Tombstone { .. } => Severity::None,
-        Fault::Link { link, .. } => of_link(link),
+        Fault::Link { link, .. } => of_link(link, late_after),
         Fault::Clock { rate, .. } if (rate - 1.0).abs() < f64::EPSILON => Severity::None,
         Fault::Clock { rate, .. } if (rate - 1.0).abs() <= MILD_DRIFT_MAX => Severity::Mild,
         Fault::Junk { .. } => Severity::Mild,
@@ -182,28 +192,48 @@ fn slows(fault: &Fault) -> bool {
     }
 }
 
-fn of_link(link: &Link) -> Severity {
-    let late = if link.reorder_by > MILD_DELAY_MAX { link.reorder } else { 0.0 };
-    let lost = link.loss + link.corrupt + link.truncate + late;
+/// How bad a link is for probes whose way there and way back may each take `late_after`: what comes
+/// later counts as lost.
+fn of_link(link: &Link, late_after: Duration) -> Severity {
+    let overtaken = if link.reorder_by > late_after { link.reorder } else { 0.0 };
+    let late = Some(later_than(&link.delay, late_after)).filter(|late| *late > LATE_NONE_MAX);
+    let lost = link.loss + link.corrupt + link.truncate + overtaken + late.unwrap_or(0.0);
     let has_limit = link.burst.is_some() || link.rate.is_some() || link.mtu.is_some();
-    if lost > MILD_LOSS_MAX || has_limit || slowest(&link.delay) > MILD_DELAY_MAX {
+    let is_slow = later_than(&link.delay, late_after / 2) > LATE_NONE_MAX;
+    if lost > MILD_LOSS_MAX || has_limit {
         Severity::Heavy
-    } else if lost > 0.0 || link.dup > 0.0 || link.reorder > 0.0 {
+    } else if lost > 0.0 || link.dup > 0.0 || link.reorder > 0.0 || is_slow {
         Severity::Mild
     } else {
         Severity::None
     }
 }
 
-/// What hardly any datagram exceeds.
-fn slowest(delay: &Delay) -> Duration {
+/// Share of datagrams that take longer than this.
+fn later_than(delay: &Delay, most: Duration) -> f64 {
+    let is_later = |delay: Duration| if delay > most { 1.0 } else { 0.0 };
+    let most_s = most.as_secs_f64();
     match *delay {
-        Delay::Const(delay) => delay,
-        Delay::Uniform(least, most) => least.max(most),
-        // One in a thousand is later than 7 times the average.
-        Delay::Exp { min, mean } => min + 7 * mean,
-        Delay::Lognormal { p99, .. } => 2 * p99,
-        Delay::Pareto { .. } => Duration::MAX,
-        Delay::Bimodal { fast, slow, .. } => fast.max(slow),
+        Delay::Const(delay) => is_later(delay),
+        Delay::Uniform(least, most) if most <= least => is_later(least),
+        Delay::Uniform(least, most) => {
+            let (least, most) = (least.as_secs_f64(), most.as_secs_f64());
+            ((most - most_s) / (most - least)).clamp(0.0, 1.0)
+        }
+        Delay::Exp { min, mean } => {
+            let rest = most_s - min.as_secs_f64();
+            if rest <= 0.0 { is_later(min) } else { libm::exp(-rest / mean.as_secs_f64()) }
+        }
+        Delay::Lognormal { median, p99 } => {
+            let (median, p99) = (median.as_secs_f64(), p99.as_secs_f64());
+            let sigma = libm::log((p99 / median).max(1.0)) / NORMAL_P99;
+            0.5 * libm::erfc(libm::log(most_s / median) / (sigma * std::f64::consts::SQRT_2))
+        }
+        Delay::Pareto { min, alpha } => {
+            libm::pow(min.as_secs_f64() / most_s, alpha.max(0.1)).min(1.0)
+        }
+        Delay::Bimodal { fast, slow, p_slow } => {
+            is_later(slow) * p_slow + is_later(fast) * (1.0 - p_slow)
+        }
     }
 }
