@@ -16,7 +16,9 @@ mod fault_expand;
 mod fault_table;
 mod file;
 mod link_table;
+mod lives;
 mod nodes;
+mod or_none;
 mod partition_table;
 mod rates;
 mod span;
@@ -93,7 +95,7 @@ impl Scenario {
         if let Some((_, message)) = check::problems(&file).into_iter().next() {
             return Err(refused(&words, message));
         }
-        Ok(Self { name: self.name.clone(), description: self.description.clone(), file })
+        Ok(Self::from_file(file, &self.name))
     }
 
     /// What a seed makes of it: nothing is left open.
@@ -126,6 +128,7 @@ fn changed(file: &File, path: &str, value: &str, flag: &str) -> Result<File, Sce
         .and_then(|mut table| table.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut at = &mut table;
+    let mut above = "";
     for part in path.split('.') {
         at = match at {
             toml::Value::Array(all) => {
@@ -133,13 +136,14 @@ fn changed(file: &File, path: &str, value: &str, flag: &str) -> Result<File, Sce
                 part.parse::<usize>()
                     .ok()
                     .and_then(|index| all.get_mut(index))
-                    .ok_or_else(|| refused(format!("\"{part}\" is not from 0 to {len}")))?
+                    .ok_or_else(|| refused(not_in_list(part, above, len)))?
             }
             toml::Value::Table(inner) => {
                 inner.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()))
             }
-            _ => return Err(refused(format!("there is nothing below \"{part}\""))),
+            _ => return Err(refused(format!("there is nothing below \"{above}\""))),
         };
+        above = part;
     }
     *at = value;
     table.try_into().map_err(|error: toml::de::Error| {
@@ -148,9 +152,18 @@ fn changed(file: &File, path: &str, value: &str, flag: &str) -> Result<File, Sce
     })
 }
 
+/// Why a part of a key names nothing in a list of this length.
+fn not_in_list(part: &str, list: &str, len: usize) -> String {
+    match len {
+        0 => format!("\"{part}\": there is no \"{list}\" in the scenario"),
+        1 => format!("\"{part}\": there is one \"{list}\", and its number is 0"),
+        _ => format!("\"{part}\" is no \"{list}\": they are numbered from 0 to {}", len - 1),
+    }
+}
+
 /// What is wrong with a flag.
 fn refused(flag: &str, message: String) -> ScenarioError {
-    ScenarioError { file: flag.to_owned(), line: 1, column: 1, message, notes: Vec::new() }
+    ScenarioError { file: flag.to_owned(), line: 0, column: 0, message, notes: Vec::new() }
 }
 
 /// The JSON Schema of the format, for editors.

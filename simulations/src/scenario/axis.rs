@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::file::File;
 use super::{Scenario, drawn, span};
 
 /// Values along a range.
@@ -41,6 +42,11 @@ impl Scenario {
         })?;
         Ok(Axis { path, values })
     }
+}
+
+/// Whether a key is written in a file.
+pub(super) fn is_key(file: &File, key: &str) -> bool {
+    toml::Value::try_from(file).is_ok_and(|file| find(&file, key).is_some())
 }
 
 /// The value at a path, and the path with every number written out.

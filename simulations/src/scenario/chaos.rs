@@ -17,7 +17,8 @@ use crate::scenario::expand::{self, Ground};
 use crate::scenario::file::Chaos;
 use crate::scenario::nodes::{Nodes, Roster};
 
-use usual::{FAULT_PAUSE_S, FAULTS_MAX, GROUPS, GROUPS_PER_CLASS, LASTS_MAX_S, LASTS_MIN_S, USUAL};
+use usual::{FAULT_PAUSE_S, FAULTS_MAX, GROUPS_PER_CLASS, LASTS_MAX_S, LASTS_MIN_S, USUAL};
+pub(crate) use usual::{GROUPS, LONGEST};
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]

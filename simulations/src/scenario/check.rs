@@ -1,16 +1,22 @@
 //! What a scenario file says that cannot be, though each value by itself could.
 
+mod amounts;
+mod times;
+
+pub(crate) use amounts::{delay_problem, size_problems};
+
 use std::time::Duration;
 
 use crate::plan::DiskFate;
-use crate::scenario::drawn::{Drawn, Scalar};
+use crate::report::sweep::Figure;
+use crate::scenario::axis;
+use crate::scenario::drawn::Drawn;
 use crate::scenario::expand::NODES;
 use crate::scenario::fault_table::FaultTable;
 use crate::scenario::file::File;
-use crate::scenario::link_table::{OrNone, share_problem};
+use crate::scenario::link_table::share_problem;
 use crate::scenario::nodes::Nodes;
 use crate::scenario::partition_table::{PartitionTable, Shape};
-use crate::scenario::rates::Rate;
 use crate::scenario::words::When;
 
 /// Nodes of a run are at most so many; a run of more would not end in a day.
@@ -34,13 +40,14 @@ pub(crate) fn problems(file: &File) -> Vec<(String, String)> {
     let mut check = Check { file, nodes, found: Vec::new() };
     check.head();
     check.links();
-    check.shares();
+    check.amounts();
     for (i, fault) in file.fault.iter().enumerate() {
         check.fault(fault, &format!("fault.{i}"));
     }
     check.chaos();
     check.run();
     check.expect();
+    check.report();
     check.found
 }
 
@@ -62,6 +69,14 @@ impl Check<'_> {
         }
     }
 
+    /// The same where no node at all would mean all of them, or that nothing happens.
+    fn some(&mut self, nodes: &Option<Nodes>, path: &str) {
+        if matches!(nodes, Some(Nodes::List(list)) if list.is_empty()) {
+            self.say(path, "there is no node in it: leave it out, or name one");
+        }
+        self.nodes(nodes, path);
+    }
+
     fn list(&mut self, list: &[usize], path: &str) {
         self.nodes(&Some(Nodes::List(list.to_vec())), path);
     }
@@ -69,12 +84,6 @@ impl Check<'_> {
     fn share(&mut self, share: &Option<Drawn<f64>>, path: &str) {
         if let Some(problem) = share.as_ref().and_then(share_problem) {
             self.say(path, problem);
-        }
-    }
-
-    fn not_negative(&mut self, number: Option<&Drawn<f64>>, path: &str) {
-        if let Some(number) = number.map(Drawn::least).filter(|n| *n < 0.0) {
-            self.say(path, format!("{number} is less than nothing"));
         }
     }
 
@@ -98,11 +107,12 @@ impl Check<'_> {
             self.say("cluster.nodes", format!("at most {NODES_MAX} nodes"));
         }
         for (name, list) in &cluster.regions {
-            self.list(list, &format!("cluster.regions.{name}"));
+            self.some(&Some(Nodes::List(list.clone())), &format!("cluster.regions.{name}"));
         }
         self.nodes(&cluster.seeds, "cluster.seeds");
         self.nodes(&cluster.absent, "cluster.absent");
         self.nodes(&cluster.strangers, "cluster.strangers");
+        self.starts();
         let Some(starts) = &cluster.starts else { return };
         if !matches!(cluster.nodes, Some(Drawn::Is(n)) if n == starts.len() as u64) {
             let len = starts.len();
@@ -126,36 +136,9 @@ impl Check<'_> {
             for (field, problem) in between.problems() {
                 self.say(format!("{path}.{field}"), problem);
             }
-            self.nodes(&between.from, &format!("{path}.from"));
-            self.nodes(&between.to, &format!("{path}.to"));
+            self.some(&between.from, &format!("{path}.from"));
+            self.some(&between.to, &format!("{path}.to"));
         }
-    }
-
-    fn shares(&mut self) {
-        let file = self.file;
-        self.share(&file.knobs.buggify, "knobs.buggify");
-        match &file.workload.churn {
-            Some(Rate::Table(churn)) => {
-                self.not_negative(Some(&churn.rate), "workload.churn.rate");
-                self.share(&churn.register, "workload.churn.register");
-                self.share(&churn.bursts, "workload.churn.bursts");
-            }
-            Some(Rate::Alone(rate)) => self.not_negative(Some(rate), "workload.churn"),
-            None => {}
-        }
-        match &file.workload.lookups {
-            Some(Rate::Table(table)) => {
-                self.not_negative(Some(&table.rate), "workload.lookups.rate");
-            }
-            Some(Rate::Alone(rate)) => self.not_negative(Some(rate), "workload.lookups"),
-            None => {}
-        }
-        let Some(broker) = &file.broker else { return };
-        self.not_negative(broker.publish.as_ref(), "broker.publish");
-        self.share(&broker.deferred, "broker.deferred");
-        self.share(&broker.requeue, "broker.requeue");
-        self.share(&broker.timeout, "broker.timeout");
-        self.not_zero(&broker.msg_timeout, "broker.msg_timeout");
     }
 
     fn fault(&mut self, fault: &FaultTable, path: &str) {
@@ -202,28 +185,16 @@ impl Check<'_> {
         if fault.until.is_some() && fault.every.is_none() {
             self.say(format!("{path}.until"), "only what happens \"every\" so often has an end");
         }
-        let at = fixed(&fault.at).unwrap_or_default();
-        for (when, what) in [
-            (&self.file.run.heal, "everything is mended"),
-            (&self.file.run.end, "the end of the run"),
-        ] {
-            if let Some(When::At(limit)) = when
-                && at > limit.most()
-            {
-                let (at, limit) = (at.to_text(), limit.most().to_text());
-                self.say(format!("{path}.at"), format!("{at} is after {what}, at {limit}"));
-                return;
-            }
-        }
+        self.begins(fault, path);
     }
 
     fn place(&mut self, fault: &FaultTable, action: &str, path: &str) {
-        self.nodes(&fault.place, &format!("{path}.where"));
+        self.some(&fault.place, &format!("{path}.where"));
         let inner = fault.node().cloned();
         if inner.is_some() && fault.place.is_some() {
             self.say(format!("{path}.where"), format!("{action} already says which node"));
         }
-        self.nodes(&inner, &format!("{path}.{action}.node"));
+        self.some(&inner, &format!("{path}.{action}.node"));
         if fault.needs_node() && inner.is_none() && fault.place.is_none() {
             let message = format!("it does not say at which node: {action} = {{ node = 1 }}");
             self.say(format!("{path}.{action}"), message);
@@ -243,15 +214,10 @@ impl Check<'_> {
             for (field, problem) in link.problems() {
                 self.say(format!("{path}.link.{field}"), problem);
             }
-            self.nodes(&link.from, &format!("{path}.link.from"));
-            self.nodes(&link.to, &format!("{path}.link.to"));
+            self.some(&link.from, &format!("{path}.link.from"));
+            self.some(&link.to, &format!("{path}.link.to"));
             if fault.place.is_some() && (link.from.is_some() || link.to.is_some()) {
                 self.say(format!("{path}.where"), "the link says itself where it is");
-            }
-            if let Some(OrNone::Some(mtu)) = &link.mtu
-                && mtu.least() == 0
-            {
-                self.say(format!("{path}.link.mtu"), "no datagram is so small: cut the link");
             }
         }
         if let Some(clock) = &fault.clock {
@@ -268,6 +234,14 @@ impl Check<'_> {
         ] {
             if let Some(DiskFate::CloneOf(node)) = disk.map(|disk| disk.0) {
                 self.nodes(&Some(Nodes::One(node)), &path);
+                let is_itself = match fault.node().or(fault.place.as_ref()) {
+                    Some(Nodes::One(of)) => *of == node,
+                    Some(Nodes::List(of)) => of.contains(&node),
+                    _ => false,
+                };
+                if is_itself {
+                    self.say(path, format!("node {node}'s disk would be a copy of itself"));
+                }
             }
         }
         if let Some(disk) = &fault.disk {
@@ -283,9 +257,7 @@ impl Check<'_> {
             }
             self.share(&disk.torn, &format!("{path}.disk.torn"));
         }
-        if let Some(junk) = &fault.junk {
-            self.not_negative(Some(&junk.per_second), &format!("{path}.junk.per_second"));
-        }
+        self.amounts_of(fault, path);
         self.counts(fault, path);
     }
 
@@ -302,8 +274,8 @@ impl Check<'_> {
             self.say(format!("{path}.rolling_restart.batch"), "at least one node at a time");
         }
         if let Some(tombstone) = &fault.tombstone {
-            self.nodes(&Some(tombstone.at.clone()), &format!("{path}.tombstone.at"));
-            self.nodes(&Some(tombstone.of.clone()), &format!("{path}.tombstone.of"));
+            self.some(&Some(tombstone.at.clone()), &format!("{path}.tombstone.at"));
+            self.some(&Some(tombstone.of.clone()), &format!("{path}.tombstone.of"));
             let topics = self.file.topics.count.as_ref().map_or(10, Drawn::least);
             if tombstone.topic.most() >= topics {
                 let message = format!("topics are numbered from 0 to {}", topics.saturating_sub(1));
@@ -323,17 +295,24 @@ impl Check<'_> {
         }
         if let Some(split) = &shape.split {
             self.list(&split.concat(), &format!("{path}.split"));
-            if split.iter().any(Vec::is_empty) {
-                self.say(format!("{path}.split"), "a group has at least one node");
+            if split.is_empty() || split.iter().any(Vec::is_empty) {
+                self.say(format!("{path}.split"), "a group has at least one node: [[0, 1], [2]]");
+            }
+            if matches!(split.as_slice(), [all] if all.len() >= self.nodes) {
+                let message = "all are in one group, and nobody is cut off: leave some out";
+                self.say(format!("{path}.split"), message);
             }
         }
         if let Some(count) = &shape.minority
             && (count.least() == 0 || count.most() >= self.nodes as u64)
         {
-            let most = self.nodes.saturating_sub(1);
-            self.say(format!("{path}.minority"), format!("from 1 to {most} nodes"));
+            let message = match self.nodes.saturating_sub(1) {
+                0 => "one node alone has no minority: it takes 2 nodes".to_owned(),
+                most => format!("from 1 to {most} nodes"),
+            };
+            self.say(format!("{path}.minority"), message);
         }
-        self.nodes(&shape.isolate, &format!("{path}.isolate"));
+        self.some(&shape.isolate, &format!("{path}.isolate"));
         self.nodes(&shape.from, &format!("{path}.from"));
         self.nodes(&shape.to, &format!("{path}.to"));
         self.share(&shape.random, &format!("{path}.random"));
@@ -341,6 +320,9 @@ impl Check<'_> {
         for node in links.chain(shape.bridge).chain(shape.star) {
             let key = shape.kinds().first().copied().unwrap_or("links");
             self.nodes(&Some(Nodes::One(node)), &format!("{path}.{key}"));
+        }
+        if let Some((node, _)) = shape.links.iter().flatten().find(|(a, b)| a == b) {
+            self.say(format!("{path}.links"), format!("node {node} has no link to itself"));
         }
         self.list(shape.side.as_deref().unwrap_or_default(), &format!("{path}.side"));
         if shape.side.is_some() && shape.bridge.is_none() {
@@ -352,7 +334,11 @@ impl Check<'_> {
         if let Some(count) = &shape.groups
             && (count.least() < 2 || count.most() > self.nodes as u64)
         {
-            self.say(format!("{path}.groups"), format!("from 2 to {} groups", self.nodes));
+            let message = match self.nodes {
+                0 | 1 => "one node alone is no two groups: it takes 2 nodes".to_owned(),
+                most => format!("from 2 to {most} groups"),
+            };
+            self.say(format!("{path}.groups"), message);
         }
         let has_groups = shape.split.is_some() || shape.groups.is_some();
         if shape.staged.is_some() && (!has_groups || fault.lasts.is_none()) {
@@ -366,20 +352,10 @@ impl Check<'_> {
     fn chaos(&mut self) {
         let Some(chaos) = &self.file.chaos else { return };
         self.share(&chaos.intensity, "chaos.intensity");
-        if let Some((from, to)) = &chaos.window
-            && to.most() <= from.least()
-        {
-            self.say("chaos.window", "it ends before it begins");
-        }
-        if let Some((_, to)) = &chaos.window
-            && let Some(When::At(heal)) = &self.file.run.heal
-            && to.most() > heal.least()
-        {
-            self.say("chaos.window", "it ends after everything is mended");
-        }
         if chaos.classes.as_ref().is_some_and(Vec::is_empty) {
             self.say("chaos.classes", "name a class, or leave it out for all");
         }
+        self.window(chaos);
     }
 
     fn run(&mut self) {
@@ -387,18 +363,9 @@ impl Check<'_> {
         if matches!(run.heal, Some(When::Heal(_))) {
             self.say("run.heal", "say when: \"60s\", or \"never\"");
         }
-        match (&run.heal, &run.end) {
-            (_, Some(When::Never)) => self.say("run.end", "a run has an end"),
-            (Some(When::Never), Some(When::Heal(_))) => {
-                self.say("run.end", "nothing is mended in this run: say \"90s\"");
-            }
-            (Some(When::At(heal)), Some(When::At(end))) if end.least() <= heal.most() => {
-                self.say("run.end", "it is before everything is mended");
-            }
-            _ => {}
-        }
+        self.end();
         if let Some(liveness) = &run.liveness {
-            self.nodes(&Some(liveness.core.clone()), "run.liveness.core");
+            self.some(&Some(liveness.core.clone()), "run.liveness.core");
             if run.heal == Some(When::Never) {
                 self.say("run.liveness", "the core is mended: say when in run.heal");
             }
@@ -417,6 +384,20 @@ impl Check<'_> {
                     self.say(path, "nothing is mended in this run");
                 }
                 Some(When::Heal(_)) | None => {}
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        let Some(report) = &self.file.report else { return };
+        if let Some(x) = &report.x
+            && !axis::is_key(self.file, x)
+        {
+            self.say("report.x", format!("there is no key \"{x}\" in this file"));
+        }
+        for name in &report.y {
+            if let Err(problem) = Figure::parse(name) {
+                self.say("report.y", problem);
             }
         }
     }

@@ -347,6 +347,20 @@ impl<'de, T: Scalar> Visitor<'de> for DrawnVisitor<T> {
     }
 }
 
+/// Two values, not one and not three: serde reads the first two of a longer list.
+pub(crate) fn pair<'de, D, T>(deserializer: D) -> Result<(T, T), D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let all = Vec::<T>::deserialize(deserializer)?;
+    let count = all.len();
+    let both: Result<[T; 2], _> = all.try_into();
+    let [first, second] =
+        both.map_err(|_| de::Error::custom(format!("two values belong here, not {count}")))?;
+    Ok((first, second))
+}
+
 impl<T: Scalar> JsonSchema for Drawn<T> {
     fn schema_name() -> Cow<'static, str> {
         T::NAME.into()

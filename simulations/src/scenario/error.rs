@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 pub struct ScenarioError {
     /// Name of the file, or of what else the text came from.
     pub file: String,
-    /// Line, from 1.
+    /// Line, from 1; 0: it is no text with lines.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters, from 1; 0 if the line is.
     pub column: usize,
     /// What is wrong.
     pub message: String,
@@ -25,7 +25,11 @@ impl std::error::Error for ScenarioError {}
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, notes } = self;
-        write!(f, "{file}:{line}:{column}: {message}")?;
+        if *line == 0 {
+            write!(f, "{file}: {message}")?;
+        } else {
+            write!(f, "{file}:{line}:{column}: {message}")?;
+        }
         notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
     }
 }
@@ -103,7 +107,7 @@ fn span_of(value: Value<'_, '_>) -> Range<usize> {
 /// serde's message as people would say it, and what would have been right.
 fn in_words(message: &str) -> (String, Vec<String>) {
     let Some((what, key, accepted)) = unknown(message) else {
-        return (message.trim().to_owned(), Vec::new());
+        return known(message.trim());
     };
     let mut notes = Vec::new();
     let nearest = accepted
@@ -118,6 +122,37 @@ fn in_words(message: &str) -> (String, Vec<String>) {
     }
     (format!("unknown {what} \"{key}\""), notes)
 }
+
+/// What serde says of Rust's types, as it is in a file.
+fn known(message: &str) -> (String, Vec<String>) {
+    if message == "missing field `schema`" {
+        let note = "say schema = 1 in the first line";
+        return ("it does not say which version of the format it has".into(), vec![note.into()]);
+    }
+    if let Some(key) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
+        return (format!("the key \"{key}\" is missing"), Vec::new());
+    }
+    if message.starts_with("invalid type: map, expected a sequence") {
+        let note = "a list of tables has two brackets: [[fault]], [[net.between]]";
+        return ("one table is no list of them".into(), vec![note.into()]);
+    }
+    let Some((what, name)) = message.split_once("expected struct ") else {
+        return (message.to_owned(), Vec::new());
+    };
+    let example = TABLES.iter().find(|(names, _)| names.contains(&name)).map(|(_, table)| table);
+    let table = example.map_or_else(String::new, |table| format!(" such as {table}"));
+    (format!("{what}expected a table{table}"), Vec::new())
+}
+
+/// Tables of files by the types that read them, and what one may look like.
+const TABLES: [(&[&str], &str); 6] = [
+    (&["AtNode", "Crash", "Restart", "Leave"], "{ node = 1 }"),
+    (&["Clock"], "{ node = 1, jump = \"-1h\" }"),
+    (&["Disk"], "{ node = 1, full = true }"),
+    (&["SlowCpu"], "{ node = 1, per_input = \"10ms\" }"),
+    (&["RollingRestart", "Swizzle"], "{ gap = \"5s\" }"),
+    (&["Flap"], "{ period = \"8s\", duty = 0.5 }"),
+];
 
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
 const NEAR: f64 = 0.75;

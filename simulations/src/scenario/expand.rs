@@ -8,6 +8,7 @@ use crate::scenario::drawn::{Dice, Drawn, Scalar};
 use crate::scenario::fault_expand;
 use crate::scenario::file::{self, File};
 use crate::scenario::link_table::{Base, Net, wan};
+use crate::scenario::lives;
 use crate::scenario::nodes::{Nodes, Roster};
 use crate::scenario::rates::Rate;
 use crate::scenario::words::When;
@@ -15,13 +16,18 @@ use crate::scenario::words::When;
 /// Nodes if a file does not say.
 pub(crate) const NODES: u64 = 5;
 /// Chaos begins then if a file does not say: the cluster has formed.
-const CHAOS_BEGINS: Duration = Duration::from_secs(5);
+pub(crate) const CHAOS_BEGINS: Duration = Duration::from_secs(5);
 /// ... and ends then.
-const CHAOS_ENDS: Duration = Duration::from_secs(35);
+pub(crate) const CHAOS_ENDS: Duration = Duration::from_secs(35);
 /// A run goes on for this long after the healing if a file does not say.
-const AFTER_HEAL: Duration = Duration::from_secs(30);
+pub(crate) const AFTER_HEAL: Duration = Duration::from_secs(30);
+/// A fault that does not say when it is over counts as this long where a file leaves out when
+/// everything is mended: long enough for a dead node to be given up and forgotten by all.
+pub(crate) const FAULT_LASTS: Duration = Duration::from_secs(30);
+/// Clients change something for this long if nothing goes wrong and a file does not say.
+const PEACE: Duration = Duration::from_secs(30);
 /// Nodes start within this time if a file does not say.
-const STARTS: Duration = Duration::from_millis(200);
+pub(crate) const STARTS: Duration = Duration::from_millis(200);
 
 /// What was decided before faults are placed.
 pub(crate) struct Ground<'a> {
@@ -37,6 +43,8 @@ pub(crate) struct Ground<'a> {
     pub window: (Duration, Duration),
     /// When repetitions stop at the latest, if the file says so.
     pub bound: Option<Duration>,
+    /// When what lasts is over at the latest, if the file says so.
+    pub limit: Option<Duration>,
 }
 
 /// What the seed makes of the file.
@@ -50,6 +58,8 @@ pub(crate) fn plan(file: &File, name: &str, seed: u64) -> Plan {
     for (index, table) in file.fault.iter().enumerate() {
         faults.extend(fault_expand::expand(&ground, table, index));
     }
+    lives::settle(&mut faults);
+    let over = faults.iter().map(over_at).max();
     let mut knobs = knobs(&file.knobs, dice);
     let mut workload = workload(&file.workload, dice);
     let core_from_chaos = file.chaos.as_ref().and_then(|table| {
@@ -62,7 +72,7 @@ pub(crate) fn plan(file: &File, name: &str, seed: u64) -> Plan {
     faults.sort_by_key(|fault| fault.at);
 
     let starts = starts(file, &roster);
-    let heal_at = heal_at(file, &ground, &faults, &starts);
+    let heal_at = heal_at(file, &ground, over.max(faults.iter().map(said_over_at).max()), &starts);
     let end = match &file.run.end {
         Some(end) => end.draw(heal_at, dice, "run.end").unwrap_or_default(),
         None => heal_at.unwrap_or(ground.window.1) + AFTER_HEAL,
@@ -103,10 +113,14 @@ fn ground<'a>(file: &'a File, roster: Roster<'a>) -> Ground<'a> {
         }
         None => (CHAOS_BEGINS, fixed_heal(file, dice).unwrap_or(CHAOS_ENDS).max(CHAOS_BEGINS)),
     };
-    let bound = fixed_heal(file, dice).or(file.chaos.as_ref().map(|_| window.1));
+    let (heal, end) = (fixed_heal(file, dice), fixed_end(file, dice));
+    let is_mended = file.run.heal != Some(When::Never);
+    let limit = heal.or(end.filter(|_| !is_mended));
+    let bound = limit.or(file.chaos.as_ref().map(|_| window.1));
+    let bound = bound.or(end.map(|end| end.saturating_sub(AFTER_HEAL)));
     let rules = rules(&file.net, &link, &roster);
     let topics = draw(&file.topics.count, 10, dice, "topics.count") as usize;
-    Ground { roster, link, rules, topics, window, bound }
+    Ground { roster, link, rules, topics, window, bound, limit }
 }
 
 /// The healing, if the file says when.
@@ -117,33 +131,52 @@ fn fixed_heal(file: &File, dice: Dice) -> Option<Duration> {
     }
 }
 
+/// The end of the run, if the file says when.
+fn fixed_end(file: &File, dice: Dice) -> Option<Duration> {
+    match &file.run.end {
+        Some(When::At(at)) => Some(at.draw(dice, "run.end", &[])),
+        Some(When::Heal(_) | When::Never) | None => None,
+    }
+}
+
 /// When everything is mended: as the file says, or when the last fault is over.
 fn heal_at(
     file: &File,
     ground: &Ground<'_>,
-    faults: &[TimedFault],
+    over: Option<Duration>,
     starts: &[Option<Duration>],
 ) -> Option<Duration> {
     if file.run.heal == Some(When::Never) {
         return None;
     }
-    if let Some(heal) = fixed_heal(file, ground.roster.dice) {
+    let dice = ground.roster.dice;
+    if let Some(heal) = fixed_heal(file, dice) {
         return Some(heal);
     }
     let started = starts.iter().flatten().max().copied().unwrap_or_default();
-    let over = faults.iter().map(over_at).max().unwrap_or_default();
-    let chaos = file.chaos.as_ref().map_or(Duration::ZERO, |_| ground.window.1);
-    Some(started.max(over).max(chaos))
+    let chaos = file.chaos.as_ref().map(|_| ground.window.1);
+    let peace = || fixed_end(file, dice).map_or(PEACE, |end| end - AFTER_HEAL.min(end / 2));
+    Some(started.max(over.max(chaos).unwrap_or_else(peace)))
 }
 
-/// When a fault is over by itself.
+/// When a fault is over by itself, or counts as over.
 fn over_at(timed: &TimedFault) -> Duration {
-    let rest = match &timed.fault {
-        Fault::Crash { restart, .. } | Fault::Leave { restart, .. } => restart.unwrap_or_default(),
-        Fault::Burst { delete_after, .. } => delete_after.unwrap_or_default(),
-        _ => timed.lasts.unwrap_or_default(),
+    timed.at + said_length(timed).unwrap_or(FAULT_LASTS)
+}
+
+/// The same for one that luck put within the window of chaos, which ends what does not by itself.
+fn said_over_at(timed: &TimedFault) -> Duration {
+    timed.at + said_length(timed).unwrap_or_default()
+}
+
+/// How long a fault lasts, if it says so.
+fn said_length(timed: &TimedFault) -> Option<Duration> {
+    let length = match &timed.fault {
+        Fault::Crash { restart, .. } | Fault::Leave { restart, .. } => *restart,
+        Fault::Burst { delete_after, .. } => *delete_after,
+        _ => timed.lasts,
     };
-    timed.at + rest
+    length.filter(|length| !length.is_zero())
 }
 
 fn base_link(file: &File, dice: Dice) -> Link {

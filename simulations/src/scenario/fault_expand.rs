@@ -11,9 +11,21 @@ use crate::scenario::nodes::Nodes;
 use crate::scenario::partition_table::{Direction, PartitionTable, Shape};
 
 /// Repetitions of one fault are at most so many, whatever its `every` says.
-const REPETITIONS_MAX: usize = 10_000;
-/// A repetition goes on for this long if neither `until` nor the healing ends it.
-const REPEATS_FOR: Duration = Duration::from_secs(60);
+pub(crate) const REPETITIONS_MAX: usize = 10_000;
+/// A repetition goes on for this long if the file does not say when anything ends.
+pub(crate) const REPEATS_FOR: Duration = Duration::from_secs(60);
+/// The shortest pause from one repetition to the next, so that repeating comes to an end.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Time that a process which is restarted is down if a file does not say.
+pub(crate) const DOWN: Duration = Duration::from_millis(100);
+/// From one batch of a rolling restart to the next if a file does not say.
+pub(crate) const RESTART_GAP: Duration = Duration::from_secs(5);
+/// Time that each node of a rolling restart is down if a file does not say.
+pub(crate) const RESTART_DOWN: Duration = Duration::from_secs(1);
+/// From one node's upgrade to the next if a file does not say.
+pub(crate) const UPGRADE_GAP: Duration = Duration::from_secs(5);
+/// From one node's swizzle to the next if a file does not say.
+pub(crate) const SWIZZLE_GAP: Duration = Duration::from_secs(1);
 
 /// One fault of the plan before it has its group and label: when, for how long, what.
 type Piece = (Duration, Option<Duration>, Fault);
@@ -39,7 +51,7 @@ pub(crate) fn expand(ground: &Ground<'_>, table: &FaultTable, index: usize) -> V
         let mut at = first;
         while begins.len() < REPETITIONS_MAX {
             let pause = every.draw(dice, "fault.every", &[index as u64, begins.len() as u64]);
-            at += pause.max(Duration::from_millis(1));
+            at += pause.max(PAUSE_MIN);
             if at >= until {
                 break;
             }
@@ -53,7 +65,10 @@ pub(crate) fn expand(ground: &Ground<'_>, table: &FaultTable, index: usize) -> V
         let lasts = table.lasts.as_ref().map(|d| d.draw(dice, "fault.for", &ids));
         flapping(Turn { ground, table, ids, at, lasts })
     });
+    // What comes and goes, or heals in steps, is over with the rest.
+    let limit = ground.limit.filter(|_| table.flap.is_some() || table.is_staged());
     turns
+        .filter(|(at, ..)| limit.is_none_or(|limit| *at < limit))
         .map(|(at, lasts, fault)| TimedFault { at, lasts, fault, group, label: label.clone() })
         .collect()
 }
@@ -161,7 +176,7 @@ impl Turn<'_> {
             });
         }
         if let Some(restart) = &table.restart {
-            let down = self.or(&restart.down, Duration::from_millis(100), "fault.restart.down");
+            let down = self.or(&restart.down, DOWN, "fault.restart.down");
             return event(Fault::Crash {
                 node,
                 restart: Some(down),
@@ -212,7 +227,7 @@ impl Turn<'_> {
         let roster = &self.ground.roster;
         let half = (roster.nodes as u64).div_ceil(2);
         let count = self.or(&swizzle.nodes, half, "fault.swizzle.nodes") as usize;
-        let gap = self.or(&swizzle.gap, Duration::from_secs(1), "fault.swizzle.gap");
+        let gap = self.or(&swizzle.gap, SWIZZLE_GAP, "fault.swizzle.gap");
         let all = roster.some(count, "fault.swizzle.who", &self.ids);
         let there = roster.dice.shuffled(&all, "fault.swizzle.cut", &self.ids);
         let back = roster.dice.shuffled(&all, "fault.swizzle.heal", &self.ids);
@@ -232,8 +247,8 @@ impl Turn<'_> {
         let Some(rolling) = &self.table.rolling_restart else { return Vec::new() };
         let roster = &self.ground.roster;
         let batch = self.or(&rolling.batch, 1, "fault.rolling_restart.batch").max(1) as usize;
-        let gap = self.or(&rolling.gap, Duration::from_secs(5), "fault.rolling_restart.gap");
-        let down = self.or(&rolling.down, Duration::from_secs(1), "fault.rolling_restart.down");
+        let gap = self.or(&rolling.gap, RESTART_GAP, "fault.rolling_restart.gap");
+        let down = self.or(&rolling.down, RESTART_DOWN, "fault.rolling_restart.down");
         let nodes = match &self.table.place {
             Some(place) => place.resolve(roster, "fault.node", &self.ids),
             None => roster.all(),
@@ -257,7 +272,7 @@ impl Turn<'_> {
     /// Each node in turn, until all speak the new version when `for` is over.
     fn upgrade(&self) -> Vec<Piece> {
         let Some(upgrade) = &self.table.upgrade else { return Vec::new() };
-        let gap = self.or(&upgrade.gap, Duration::from_secs(5), "fault.upgrade.gap");
+        let gap = self.or(&upgrade.gap, UPGRADE_GAP, "fault.upgrade.gap");
         let end = self.lasts.map(|lasts| self.at + lasts);
         let nodes = self.ground.roster.all().into_iter();
         nodes

@@ -21,10 +21,13 @@ pub(crate) struct FaultTable {
     /// Again and again, with this pause from beginning to beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Drawn<Duration>>,
-    /// No repetition begins at or after this time; left out: when everything is mended.
+    /// No repetition begins at or after this time. Left out: when everything is mended, if
+    /// `run.heal` says when; or when chaos ends; or 30 s before `run.end`, if that is a time; or
+    /// 60 s after the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Drawn<Duration>>,
-    /// How long it lasts; left out: until everything is mended.
+    /// How long it lasts. Left out: until everything is mended; if `run.heal` is left out too, it
+    /// counts as 30 s.
     #[serde(rename = "for")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Drawn<Duration>>,
@@ -54,7 +57,7 @@ pub(crate) struct FaultTable {
     /// A clock jumps, or runs at a wrong rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
-    /// A process stands still: nothing is handled, its socket's buffer fills.
+    /// A process stands still: nothing is handled, its socket's buffer fills. A kill ends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<AtNode>,
     /// A process is killed.
@@ -150,7 +153,8 @@ pub(crate) struct Crash {
     /// Which node; or say `where`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Nodes>,
-    /// Time until it starts again; left out: when everything is mended.
+    /// Time until it starts again, unless another fault starts it earlier. Left out: when everything
+    /// is mended; if `run.heal` is left out too, it counts as 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Drawn<Duration>>,
     /// What it then finds: `keep` (all that was written), `power_loss` (what was synced, and some
@@ -347,6 +351,11 @@ impl FaultTable {
             .or_else(|| self.junk.as_ref().map(|c| c.node.as_ref()))
             .or_else(|| self.burst.as_ref().map(|c| c.node.as_ref()));
         inner.flatten()
+    }
+
+    /// Whether it is a partition that heals in steps.
+    pub(crate) fn is_staged(&self) -> bool {
+        matches!(&self.partition, Some(PartitionTable::Shape(shape)) if shape.staged.is_some())
     }
 
     /// Whether it happens to a node, so that a node must be named.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::scenario::chaos::ChaosClass;
-use crate::scenario::drawn::Drawn;
+use crate::scenario::drawn::{self, Drawn};
 use crate::scenario::fault_table::FaultTable;
 use crate::scenario::link_table::{Base, Net};
 use crate::scenario::nodes::Nodes;
@@ -125,7 +125,8 @@ pub(crate) struct Topics {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Workload {
-    /// Registrations and deletions per second, all nodes together; or a table.
+    /// Registrations and deletions per second, all nodes together, until everything is mended; or a
+    /// table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<Churn>,
     /// `/lookup`s per second, all nodes together; or a table. Each answer is checked.
@@ -179,23 +180,32 @@ pub(crate) struct Chaos {
     /// What may go wrong; everything if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<ChaosClass>>,
-    /// From when until when; from 5 s until everything is mended, if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// From when until when. Left out: from 5 s until everything is mended, or until 35 s if
+    /// `run.heal` does not say when that is.
+    #[serde(deserialize_with = "window", skip_serializing_if = "Option::is_none")]
     pub window: Option<(Drawn<Duration>, Drawn<Duration>)>,
     /// How bad, from 0 to 1, drawn for each class on a logarithmic scale; `"0.1..1.0"` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intensity: Option<Drawn<f64>>,
 }
 
+type Window = (Drawn<Duration>, Drawn<Duration>);
+
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Window>, D::Error> {
+    drawn::pair(deserializer).map(Some)
+}
+
 /// `[run]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Run {
-    /// When everything is mended: cuts, links, pauses, clocks, disks; the dead start. `never`: what
-    /// is broken stays broken. Left out: when the last fault is over.
+    /// When everything is mended: cuts, links, pauses, clocks, disks; the dead start. Clients
+    /// change nothing from then on. `never`: what is broken stays broken. Left out: when the last
+    /// fault is over, where one that does not say how long it lasts counts as 30 s; without any
+    /// fault, 30 s before the end of the run, or in the middle of a run shorter than 60 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heal: Option<When>,
-    /// End of the run; `heal + 30s` if left out.
+    /// End of the run, later than the healing; `heal + 30s` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<When>,
     /// Only some nodes are mended, and must agree among themselves.

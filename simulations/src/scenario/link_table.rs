@@ -1,18 +1,18 @@
 //! Links in a scenario file: `[net]`, its `between`, and the fault `link`.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::plan;
-use crate::scenario::drawn::{Dice, Drawn};
+use crate::scenario::check::{delay_problem, size_problems};
+use crate::scenario::drawn::{Dice, Drawn, pair};
 use crate::scenario::nodes::Nodes;
+use crate::scenario::or_none::{Choice, OrNone};
 
 /// Declares a table that holds the properties of links beside fields of its own.
 macro_rules! link_table {
@@ -139,7 +139,7 @@ macro_rules! link_table {
                 }
             }
 
-            /// Shares that are not from 0 to 1, by field.
+            /// What cannot be, by field.
             pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
                 let mut found = Vec::new();
                 for (name, field) in [
@@ -160,6 +160,9 @@ macro_rules! link_table {
                     Some(OrNone::None) | None => None,
                 };
                 found.extend(burst.map(|problem| ("burst", problem)));
+                let sizes = size_problems(&self.mtu, &self.rate);
+                found.extend(sizes.into_iter().map(|(name, what)| (name, what.to_owned())));
+                found.extend(self.delay.as_ref().and_then(delay_problem).map(|p| ("delay", p)));
                 found
             }
         }
@@ -252,6 +255,10 @@ impl BurstTable {
     }
 }
 
+impl Choice for BurstTable {
+    const IS_LIST: bool = false;
+}
+
 impl From<plan::Burst> for BurstTable {
     fn from(burst: plan::Burst) -> Self {
         Self {
@@ -308,7 +315,7 @@ pub(crate) enum DelayTable {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum DelayForm {
     Const(Drawn<Duration>),
-    Uniform(Drawn<Duration>, Drawn<Duration>),
+    Uniform(#[serde(deserialize_with = "pair")] (Drawn<Duration>, Drawn<Duration>)),
     Exp { min: Drawn<Duration>, mean: Drawn<Duration> },
     Lognormal { median: Drawn<Duration>, p99: Drawn<Duration> },
     Pareto { min: Drawn<Duration>, alpha: Drawn<f64> },
@@ -319,7 +326,7 @@ impl From<DelayForm> for DelayTable {
     fn from(form: DelayForm) -> Self {
         match form {
             DelayForm::Const(span) => Self::Const(span),
-            DelayForm::Uniform(low, high) => Self::Uniform(low, high),
+            DelayForm::Uniform((low, high)) => Self::Uniform(low, high),
             DelayForm::Exp { min, mean } => Self::Exp { min, mean },
             DelayForm::Lognormal { median, p99 } => Self::Lognormal { median, p99 },
             DelayForm::Pareto { min, alpha } => Self::Pareto { min, alpha },
@@ -341,7 +348,7 @@ impl<'de> Visitor<'de> for DelayVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a span of time, or { const, uniform, exp, lognormal, pareto or bimodal = ... }",
+            "a span of time, a list of them, or { const, uniform, exp, lognormal, pareto or bimodal = ... }",
         )
     }
 
@@ -349,15 +356,21 @@ impl<'de> Visitor<'de> for DelayVisitor {
         Drawn::deserialize(de::value::StrDeserializer::new(text)).map(DelayTable::Const)
     }
 
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<DelayTable, A::Error> {
+        Drawn::deserialize(SeqAccessDeserializer::new(seq)).map(DelayTable::Const)
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DelayTable, A::Error> {
         DelayForm::deserialize(MapAccessDeserializer::new(map)).map(DelayTable::from)
     }
 }
 
-/// A delay may be a span alone.
+/// A delay may be a span alone, or one of several.
 fn allow_span(schema: &mut Schema) {
     if let Some(forms) = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut) {
-        forms.push(serde_json::json!({ "type": "string" }));
+        let items = serde_json::json!({ "type": "string" });
+        forms.push(items.clone());
+        forms.push(serde_json::json!({ "type": "array", "items": items, "minItems": 1 }));
     }
 }
 
@@ -411,65 +424,5 @@ impl From<&plan::Delay> for DelayTable {
                 p_slow: Drawn::Is(p_slow),
             },
         }
-    }
-}
-
-/// Something, or the word "none".
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum OrNone<T> {
-    /// "none".
-    None,
-    /// Something.
-    Some(T),
-}
-
-impl<T: Serialize> Serialize for OrNone<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_str("none"),
-            Self::Some(value) => value.serialize(serializer),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrNone<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OrNoneVisitor(PhantomData))
-    }
-}
-
-struct OrNoneVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for OrNoneVisitor<T> {
-    type Value = OrNone<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value, or \"none\"")
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<OrNone<T>, E> {
-        T::deserialize(de::value::I64Deserializer::new(number)).map(OrNone::Some)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<OrNone<T>, E> {
-        if text == "none" {
-            return Ok(OrNone::None);
-        }
-        T::deserialize(de::value::StrDeserializer::new(text)).map(OrNone::Some)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OrNone<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(OrNone::Some)
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for OrNone<T> {
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}OrNone", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let some = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [some, { "const": "none" }] })
     }
 }

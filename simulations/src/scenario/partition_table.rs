@@ -75,8 +75,19 @@ pub(crate) struct Shape {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random: Option<Drawn<f64>>,
     /// These links are cut, in both directions.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "links", skip_serializing_if = "Option::is_none")]
     pub links: Option<Vec<(usize, usize)>>,
+}
+
+fn links<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<(usize, usize)>>, D::Error> {
+    let all = Vec::<Vec<usize>>::deserialize(from)?;
+    let links = all.into_iter().map(|link| {
+        let two: Result<[usize; 2], _> = link.try_into();
+        two.map(|[a, b]| (a, b)).map_err(|link: Vec<usize>| {
+            de::Error::custom(format!("a link has two ends, not {}: [[0, 1], [0, 2]]", link.len()))
+        })
+    });
+    links.collect::<Result<_, _>>().map(Some)
 }
 
 /// Which way is cut.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::scenario::drawn::Drawn;
@@ -95,6 +95,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for RateVisitor<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate<T>, E> {
         Drawn::deserialize(de::value::StrDeserializer::new(text)).map(Rate::Alone)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Rate<T>, A::Error> {
+        Drawn::deserialize(SeqAccessDeserializer::new(seq)).map(Rate::Alone)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rate<T>, A::Error> {

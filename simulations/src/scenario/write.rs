@@ -51,7 +51,7 @@ pub(crate) fn file(plan: &Plan) -> File {
         topics: file::Topics { count: count(plan.topics) },
         workload: workload(plan),
         knobs: knobs(plan),
-        fault: plan.faults.iter().enumerate().map(|(i, timed)| fault(timed, i)).collect(),
+        fault: plan.faults.iter().enumerate().map(|(i, timed)| fault(timed, i, plan)).collect(),
         chaos: None,
         run: file::Run {
             heal: Some(plan.heal_at.map_or(When::Never, |at| When::At(is(at)))),
@@ -150,7 +150,7 @@ fn broker(plan: &BrokerPlan) -> file::Broker {
     }
 }
 
-fn fault(timed: &TimedFault, index: usize) -> FaultTable {
+fn fault(timed: &TimedFault, index: usize, plan: &Plan) -> FaultTable {
     let mut table = FaultTable {
         at: Some(is(timed.at)),
         lasts: timed.lasts.map(is),
@@ -160,7 +160,7 @@ fn fault(timed: &TimedFault, index: usize) -> FaultTable {
     };
     let at = |node: usize| Some(Nodes::One(node));
     match &timed.fault {
-        Fault::Partition(partition) => table.partition = Some(shape(partition)),
+        Fault::Partition(partition) => table.partition = Some(shape(partition, plan.nodes)),
         Fault::Link { from, to, link } => {
             let link = LinkFault::from_link(link);
             table.link = Some(LinkFault { from: ends(from), to: ends(to), ..link });
@@ -225,9 +225,13 @@ fn disk(node: usize, trouble: &DiskTrouble) -> Disk {
     disk
 }
 
-fn shape(partition: &Partition) -> PartitionTable {
+fn shape(partition: &Partition, nodes: usize) -> PartitionTable {
     let mut shape = Shape::default();
     match partition {
+        // A file may not say so: it would be a mistake there.
+        Partition::Split(groups) if matches!(groups.as_slice(), [all] if all.len() >= nodes) => {
+            shape.links = Some(Vec::new());
+        }
         Partition::Split(groups) => shape.split = Some(groups.clone()),
         Partition::Oneway { from, to } => {
             shape.from = Some(Nodes::List(from.clone()));

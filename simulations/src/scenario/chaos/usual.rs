@@ -1,5 +1,7 @@
 //! How much goes wrong if a file does not say.
 
+use std::time::Duration;
+
 use super::ChaosClass;
 
 /// What may go wrong if a file does not say: all but copied disks, which the cluster answers by
@@ -14,7 +16,7 @@ pub(super) const USUAL: [ChaosClass; 32] = {
 };
 
 /// Groups of faults drawn by luck begin at this number, so that they are none of the file's.
-pub(super) const GROUPS: u32 = 1_000;
+pub(crate) const GROUPS: u32 = 1_000;
 /// Group numbers per class.
 pub(super) const GROUPS_PER_CLASS: u32 = 100;
 /// Faults of one class in a run are at most so many.
@@ -25,3 +27,5 @@ pub(super) const FAULT_PAUSE_S: f64 = 8.0;
 pub(super) const LASTS_MIN_S: f64 = 0.3;
 /// ... to this long at the highest intensity.
 pub(super) const LASTS_MAX_S: f64 = 20.0;
+/// A fault of luck is over this long after chaos at the latest: the longest there is.
+pub(crate) const LONGEST: Duration = Duration::from_secs(LASTS_MAX_S as u64);
