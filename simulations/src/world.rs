@@ -501,6 +501,11 @@ impl<'r> World<'r> {
     }
 }
 
+/// A pause; one that is too long to be written is never over.
+fn pause(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
 /// A duration in ns.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

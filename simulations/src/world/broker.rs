@@ -183,10 +183,7 @@ impl World<'_> {
         }
         let draw = b.luck.draw(&[PUBLISH, u64::from(number)]);
         let pause = draw.exponential(0, 1.0 / b.plan.publish);
-        self.broker_after(
-            Duration::from_secs_f64(pause),
-            BrokerEvent::Publish { number: number + 1 },
-        );
+        self.broker_after(super::pause(pause), BrokerEvent::Publish { number: number + 1 });
         let topic = draw.pick(1, b.topics as usize) as u32;
         let (first, count) = (draw.pick(2, self.nodes.len()), self.nodes.len());
         let mut candidates = (0..count).map(|step| (first + step) % count);

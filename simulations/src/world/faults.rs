@@ -253,7 +253,7 @@ impl World<'_> {
         let draw = Domain::new(self.plan.seed, "junk").draw(&[group, at, u64::from(number)]);
         let pause = draw.exponential(0, 1.0 / per_second);
         let next = Event::Junk { fault: fault as u32, number: number + 1 };
-        self.after(Duration::from_secs_f64(pause), next);
+        self.after(super::pause(pause), next);
         let len = (draw.unit(1) * JUNK_BYTES_MAX as f64) as usize;
         let mut bytes: Vec<u8> = (0..len).map(|at| draw.word(100 + at as u64) as u8).collect();
         // Some get past the first checks, from somebody who knows the cluster's name.

@@ -50,7 +50,7 @@ impl World<'_> {
         let rate = self.plan.workload.churn;
         if rate > 0.0 && self.plan.topics > 0 {
             let pause = self.work_draw(0, number).exponential(field::PAUSE, 1.0 / rate);
-            self.after(Duration::from_secs_f64(pause), Event::Churn { number });
+            self.after(super::pause(pause), Event::Churn { number });
         }
     }
 
@@ -58,7 +58,7 @@ impl World<'_> {
         let rate = self.plan.workload.lookups;
         if rate > 0.0 && self.plan.topics > 0 {
             let pause = self.work_draw(1, number).exponential(field::PAUSE, 1.0 / rate);
-            self.after(Duration::from_secs_f64(pause), Event::Lookup { number });
+            self.after(super::pause(pause), Event::Lookup { number });
         }
     }
 
