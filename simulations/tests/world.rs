@@ -333,3 +333,13 @@ fn a_run_can_be_stopped_early_and_is_the_same_up_to_there() {
     assert!(count > 0 && count < whole.checkpoints.len());
     assert_eq!(part.checkpoints, whole.checkpoints[..count]);
 }
+
+#[test]
+fn what_happens_once_in_ages_happens_in_no_run_and_the_run_goes_on() {
+    let mut plan = calm(3, 1);
+    (plan.workload.churn, plan.workload.lookups) = (1e-300, 1e-300);
+    plan.faults.push(fault(5, Some(5), Fault::Junk { node: 1, per_second: 1e-300 }));
+    let outcome = World::new(&plan).run(None);
+    assert_eq!(outcome.violation, None);
+    assert!(outcome.stats.events > 100);
+}

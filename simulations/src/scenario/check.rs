@@ -298,7 +298,7 @@ impl Check<'_> {
             if split.is_empty() || split.iter().any(Vec::is_empty) {
                 self.say(format!("{path}.split"), "a group has at least one node: [[0, 1], [2]]");
             }
-            if matches!(split.as_slice(), [all] if all.len() >= self.nodes) {
+            if matches!(split.as_slice(), [all] if all.len() > 1 && all.len() >= self.nodes) {
                 let message = "all are in one group, and nobody is cut off: leave some out";
                 self.say(format!("{path}.split"), message);
             }

@@ -494,3 +494,12 @@ fn ups(plan: &Plan, node: u32) -> Vec<u64> {
     });
     ups.map(|record| Duration::from_nanos(record.t).as_secs()).collect()
 }
+
+#[test]
+fn a_plan_in_which_all_are_in_one_group_can_be_written_as_a_file() {
+    let mut plan = Scenario::parse(SMALL, "small.toml").unwrap().plan(1);
+    plan.faults[0].fault = Fault::Partition(Partition::Split(vec![(0..5).collect()]));
+    let text = Scenario::from_plan(&plan).to_toml();
+    let again = Scenario::parse(&text, "again.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again.plan(1).faults[0].fault, Fault::Partition(Partition::Links(Vec::new())));
+}

@@ -228,8 +228,9 @@ fn disk(node: usize, trouble: &DiskTrouble) -> Disk {
 fn shape(partition: &Partition, nodes: usize) -> PartitionTable {
     let mut shape = Shape::default();
     match partition {
-        // A file may not say so: it would be a mistake there.
-        Partition::Split(groups) if matches!(groups.as_slice(), [all] if all.len() >= nodes) => {
+        // Shrinking leaves such groups, and a file may not say so: nobody is cut off.
+        Partition::Split(groups) if matches!(groups.as_slice(), [all] if all.len() > 1 && all.len() >= nodes) =>
+        {
             shape.links = Some(Vec::new());
         }
         Partition::Split(groups) => shape.split = Some(groups.clone()),
