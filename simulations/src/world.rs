@@ -41,7 +41,7 @@ use crate::coverage::Pairs;
 use crate::luck::Domain;
 use crate::network::Network;
 use crate::oracle::Oracle;
-use crate::outcome::{CHECKPOINT_EVENTS, Outcome, Stats, Violation};
+use crate::outcome::{Outcome, Stats, Violation};
 use crate::plan::Plan;
 use crate::trace::{Detail, Recorder, SAMPLE_PERIOD};
 
@@ -140,12 +140,6 @@ impl<'r> World<'r> {
         };
         world.schedule();
         world
-    }
-
-    /// Keeps how far the run has come in `progress`, which a panic does not take with it.
-    pub(crate) fn telling(mut self, progress: Rc<Cell<Progress>>) -> Self {
-        self.progress = progress;
-        self
     }
 
     /// Stops after `end` instead of at the plan's end; what is only known at the end is not checked
@@ -465,22 +459,6 @@ impl<'r> World<'r> {
         let views: Vec<NodeView<'_>> = self.nodes.iter().map(Node::view).collect();
         self.oracle.finish(&views, now, &self.stats)?;
         self.finish_broker()
-    }
-
-    /// One more link of the chain of hashes.
-    fn link(&mut self, kind: u8, index: usize, payload: u64) {
-        let mut bytes = [0; 32];
-        let node = (index as u64) << 8 | u64::from(kind);
-        for (place, word) in
-            bytes.chunks_exact_mut(8).zip([self.now, self.stats.events, node, payload])
-        {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
-        self.hash = xxh3_64_with_seed(&bytes, self.hash);
-        self.stats.events += 1;
-        if self.stats.events.is_multiple_of(CHECKPOINT_EVENTS) {
-            self.checkpoints.push(self.hash);
-        }
     }
 
     fn violation(&self, rule: &str, name: &str, node: usize, what: String) -> Violation {
