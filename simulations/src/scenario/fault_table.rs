@@ -153,8 +153,8 @@ pub(crate) struct Crash {
     /// Which node; or say `where`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Nodes>,
-    /// Time until it starts again, unless another fault starts it earlier. Left out: when everything
-    /// is mended; if `run.heal` is left out too, it counts as 30 s.
+    /// Time until it starts again, unless another fault starts it earlier. Left out: when
+    /// everything is mended; if `run.heal` is left out too, it counts as 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Drawn<Duration>>,
     /// What it then finds: `keep` (all that was written), `power_loss` (what was synced, and some

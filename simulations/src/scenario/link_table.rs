@@ -348,7 +348,8 @@ impl<'de> Visitor<'de> for DelayVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a span of time, a list of them, or { const, uniform, exp, lognormal, pareto or bimodal = ... }",
+            "a span of time, a list of them, or { const, uniform, exp, lognormal, pareto or \
+             bimodal = ... }",
         )
     }
 

@@ -340,7 +340,8 @@ fn more_repetitions_than_there_may_be_are_refused() {
 
 #[test]
 fn a_choice_is_taken_wherever_a_value_may_be_left_open() {
-    let text = "schema = 1\n[net]\ndelay = [\"1ms\", \"2ms\"]\nmtu = [500, 600]\nrate = [9000, 9001]\n\
+    let text = "schema = 1\n[net]\ndelay = [\"1ms\", \"2ms\"]\nmtu = [500, 600]\n\
+                rate = [9000, 9001]\n\
                 [workload]\nchurn = [1.0, 5.0]\nlookups = [2.0, 3.0]\n";
     let scenario = Scenario::parse(text, "x.toml").unwrap_or_else(|error| panic!("{error}"));
     let ms = Duration::from_millis;
@@ -436,11 +437,13 @@ fn a_mistake_is_told_in_words_of_the_file_and_not_of_the_program() {
             "the key \"per_second\" is missing",
         ),
         (
-            "schema = 1\n[cluster]\nnodes = 1\n[[fault]]\nat = \"1s\"\npartition = { groups = 2 }\n",
+            "schema = 1\n[cluster]\nnodes = 1\n[[fault]]\nat = \"1s\"\n\
+             partition = { groups = 2 }\n",
             "one node alone is no two groups: it takes 2 nodes",
         ),
         (
-            "schema = 1\n[cluster]\nnodes = 1\n[[fault]]\nat = \"1s\"\npartition = { minority = 1 }\n",
+            "schema = 1\n[cluster]\nnodes = 1\n[[fault]]\nat = \"1s\"\n\
+             partition = { minority = 1 }\n",
             "one node alone has no minority: it takes 2 nodes",
         ),
     ] {

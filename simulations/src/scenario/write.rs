@@ -229,8 +229,7 @@ fn shape(partition: &Partition, nodes: usize) -> PartitionTable {
     let mut shape = Shape::default();
     match partition {
         // Shrinking leaves such groups, and a file may not say so: nobody is cut off.
-        Partition::Split(groups) if matches!(groups.as_slice(), [all] if all.len() > 1 && all.len() >= nodes) =>
-        {
+        Partition::Split(groups) if is_everybody(groups, nodes) => {
             shape.links = Some(Vec::new());
         }
         Partition::Split(groups) => shape.split = Some(groups.clone()),
@@ -248,4 +247,9 @@ fn shape(partition: &Partition, nodes: usize) -> PartitionTable {
         Partition::Links(links) => shape.links = Some(links.clone()),
     }
     PartitionTable::Shape(Box::new(shape))
+}
+
+/// Whether several nodes are all in one group.
+fn is_everybody(groups: &[Vec<usize>], nodes: usize) -> bool {
+    matches!(groups, [all] if all.len() > 1 && all.len() >= nodes)
 }

@@ -152,7 +152,10 @@ pub(crate) fn size_problems(
     mtu: &Option<OrNone<Drawn<u64>>>,
     rate: &Option<OrNone<Drawn<u64>>>,
 ) -> Vec<(&'static str, &'static str)> {
-    let is_zero = |field: &Option<OrNone<Drawn<u64>>>| matches!(field, Some(OrNone::Some(count)) if count.least() == 0);
+    let is_zero = |field: &Option<OrNone<Drawn<u64>>>| match field {
+        Some(OrNone::Some(count)) => count.least() == 0,
+        Some(OrNone::None) | None => false,
+    };
     let mut found = Vec::new();
     if is_zero(mtu) {
         found.push(("mtu", "no datagram is so small: cut the link, or say \"none\" for no limit"));
