@@ -72,7 +72,7 @@ pub(super) fn end_by(plan: &mut Plan, end: Duration) {
     plan.faults.retain(|fault| fault.at <= end);
 }
 
-/// The healing, if the run ends before it, and faults that would begin after the healing or the end.
+/// The healing, if the run ends before it, and faults that would begin later than it or the end.
 pub(super) fn leave_out_what_never_happens(plan: &mut Plan) {
     let end = plan.end;
     if plan.heal_at.is_some_and(|heal| heal >= end) {
