@@ -336,7 +336,7 @@ impl Cluster {
     }
 
     /// Somebody else answers at the address that this node gives as its own, which was configured
-    /// wrongly. It says that it leaves, so that whoever has that address is left in peace, and stops.
+    /// wrongly. It says that it leaves, so that whoever is there is left in peace, and stops.
     pub(super) fn own_address_elsewhere(&mut self, now: Moment, rival: Identity) {
         self.join.address_rival = Some(rival);
         self.stop_as_rival(now);
