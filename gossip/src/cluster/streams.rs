@@ -101,6 +101,14 @@ impl Conn {
             turns: 0,
         }
     }
+
+    /// Whom this node called, if it was this node that called to compare or ask.
+    fn opened_to(&self) -> Option<SocketAddr> {
+        match self.role {
+            Role::Opener { to, .. } => Some(to),
+            Role::Probe { .. } | Role::Acceptor => None,
+        }
+    }
 }
 
 impl Cluster {
@@ -343,23 +351,21 @@ impl Cluster {
     ) -> bool {
         let me = self.membership.me();
         if identity.node == me.node && identity.addr == me.addr {
-            // A seed's name leads back to this node; the next round leaves it out.
+            // A seed's name leads back to this node; the next round leaves it out. Where several
+            // calls wait for a hello it may be any of them: a later round tells.
             let conns = self.streams.conns.values();
-            let own = conns.filter_map(|conn| match conn.role {
-                Role::Opener { to, .. } if conn.told.is_some() && conn.hello.is_none() => Some(to),
-                Role::Opener { .. } | Role::Probe { .. } | Role::Acceptor => None,
-            });
-            let own: Vec<SocketAddr> = own.collect();
+            let waiting = conns.filter(|conn| conn.told.is_some() && conn.hello.is_none());
+            let waiting: Vec<SocketAddr> = waiting.filter_map(Conn::opened_to).collect();
             sometimes!("seed_is_self");
-            self.join.own_addrs.extend(own.into_iter().take(1));
-            self.join.own_addrs.truncate(OWN_ADDRS_MAX);
+            if let [own] = waiting[..]
+                && !self.join.own_addrs.contains(&own)
+                && self.join.own_addrs.len() < OWN_ADDRS_MAX
+            {
+                self.join.own_addrs.push(own);
+            }
             return false;
         }
-        let conn = self.streams.conns.get(&id);
-        let called = conn.and_then(|conn| match conn.role {
-            Role::Opener { to, .. } => Some(to),
-            Role::Probe { .. } | Role::Acceptor => None,
-        });
+        let called = self.streams.conns.get(&id).and_then(Conn::opened_to);
         if called == Some(self.boot.addr) && identity.node != me.node {
             self.own_address_elsewhere(now, identity);
             return false;
@@ -397,11 +403,7 @@ impl Cluster {
         let (theirs, asks) = (std::mem::take(&mut conn.theirs), std::mem::take(&mut conn.asks));
         let told = conn.told;
         let purpose = conn.hello.map_or(Purpose::Pull, |(_, purpose)| purpose);
-        let opened_to = match conn.role {
-            Role::Opener { to, .. } => Some(to),
-            Role::Probe { .. } | Role::Acceptor => None,
-        };
-        match (opened_to, purpose, conn.turns) {
+        match (conn.opened_to(), purpose, conn.turns) {
             (None, Purpose::Pull, 1) => {
                 let asks = asks.iter().map(|ask| (ask.owner, (ask.epoch, ask.have)));
                 self.say_hello(id, Purpose::Pull);
