@@ -14,7 +14,8 @@ pub use bincode::{BorrowDecode, Encode};
 
 pub(crate) use deltas::{decode_deltas, deltas_head, has_deltas};
 pub(crate) use swim::{
-    SWIM_ITEM_BYTES_MAX, endpoint, identity_bytes, restore_swim, sender_bytes, split_member,
+    Item as SwimItem, SWIM_ITEM_BYTES_MAX, endpoint, identity_bytes, restore_swim, sender_bytes,
+    split_member,
 };
 pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 

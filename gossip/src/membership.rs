@@ -149,10 +149,7 @@ impl Membership {
     /// Fires every timer that is due.
     pub fn handle_due(&mut self, now: Moment) {
         self.effects.advance(now);
-        while let Some(entry) = self.effects.timers.first_entry()
-            && entry.key().0 <= now
-        {
-            let timer = entry.remove();
+        while let Some(timer) = self.effects.next_due() {
             if self.has_left {
                 continue;
             }

@@ -24,6 +24,13 @@ const NUMBER_TWO: u8 = 251;
 const NUMBER_FOUR: u8 = 252;
 const NUMBER_EIGHT: u8 = 253;
 
+/// An identity as nearly all are: an IPv4 address with a port above 250, a node's number and an
+/// epoch that take all eight bytes, and few renewals.
+const USUAL_BYTES: usize = 27;
+
+/// Where in it the port, the node and the epoch are, each after a byte that says how wide it is.
+const USUAL_WIDTHS: [(usize, u8); 3] = [(5, NUMBER_TWO), (8, NUMBER_EIGHT), (17, NUMBER_EIGHT)];
+
 /// The kinds of packets of the failure detector, as [`foca::Message`] numbers them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SwimKind {
@@ -131,8 +138,18 @@ pub(crate) fn endpoint(addr: Endpoint) -> Item {
     item
 }
 
+/// Whether these are the bytes of an identity as nearly all are.
+fn is_usual(bytes: &[u8; USUAL_BYTES]) -> bool {
+    bytes[0] == 0
+        && USUAL_WIDTHS.iter().all(|&(at, width)| bytes[at] == width)
+        && bytes[USUAL_BYTES - 1] <= NUMBER_BYTE_MAX
+}
+
 /// Bytes of the identity that `packet` begins with: its sender's.
 pub(crate) fn identity_bytes(packet: &[u8]) -> usize {
+    if packet.first_chunk().is_some_and(is_usual) {
+        return USUAL_BYTES;
+    }
     let mut rest = packet;
     // Node, epoch, renewals. What is cut counts as far as it goes.
     let _whole =
@@ -143,9 +160,16 @@ pub(crate) fn identity_bytes(packet: &[u8]) -> usize {
 /// The bytes of the next member, taken from `rest`.
 pub(crate) fn split_member<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let all = *rest;
-    skip_address(rest)?;
-    // Node, epoch, renewals; incarnation and state.
-    (0..5).try_for_each(|_| skip_number(rest))?;
+    // Incarnation and state follow the identity.
+    let mut numbers = 2;
+    if rest.first_chunk().is_some_and(is_usual) {
+        *rest = &rest[USUAL_BYTES..];
+    } else {
+        skip_address(rest)?;
+        // Node, epoch, renewals.
+        numbers += 3;
+    }
+    (0..numbers).try_for_each(|_| skip_number(rest))?;
     Some(&all[..all.len() - rest.len()])
 }
 
@@ -187,12 +211,7 @@ impl foca::Codec<Identity> for SwimCodec {
         header: &Header<Identity>,
         buf: impl BufMut,
     ) -> Result<(), CodecError> {
-        let mut item = Item::EMPTY;
-        item.put_identity(&header.src);
-        item.put_number(header.src_incarnation.into());
-        item.put_identity(&header.dst);
-        item.put_message(&header.message);
-        item.write(buf)
+        Item::header(header).write(buf)
     }
 
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>, CodecError> {
@@ -229,6 +248,16 @@ pub(crate) struct Item {
 impl Item {
     const EMPTY: Self = Self { bytes: [0; SWIM_ITEM_BYTES_MAX], len: 0 };
 
+    /// A header.
+    pub(crate) fn header(header: &Header<Identity>) -> Self {
+        let mut item = Self::EMPTY;
+        item.put_identity(&header.src);
+        item.put_number(header.src_incarnation.into());
+        item.put_identity(&header.dst);
+        item.put_message(&header.message);
+        item
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -259,6 +288,9 @@ impl Item {
 
     fn put_identity(&mut self, identity: &Identity) {
         let Identity { addr, node, epoch, renew } = *identity;
+        if let Some(usual) = usual(identity) {
+            return self.put(&usual);
+        }
         self.put_endpoint(addr);
         self.put_sender(node, epoch);
         self.put_number(renew.into());
@@ -361,7 +393,46 @@ fn take_message(bytes: &mut &[u8]) -> Option<Message<Identity>> {
     })
 }
 
+/// The bytes of an identity as nearly all are; `None`: it is another one.
+fn usual(identity: &Identity) -> Option<[u8; USUAL_BYTES]> {
+    let Identity { addr, node, epoch, renew } = *identity;
+    let ip = addr.ipv4()?;
+    let is_wide = |number: u64| number > u32::MAX.into();
+    let is_usual = addr.port() > NUMBER_BYTE_MAX.into() && is_wide(node.0) && is_wide(epoch);
+    let renew = u8::try_from(renew).ok().filter(|&renew| is_usual && renew <= NUMBER_BYTE_MAX)?;
+    let mut bytes = [0; USUAL_BYTES];
+    for (at, width) in USUAL_WIDTHS {
+        bytes[at] = width;
+    }
+    bytes[1..5].copy_from_slice(&ip);
+    bytes[6..8].copy_from_slice(&addr.port().to_le_bytes());
+    bytes[9..17].copy_from_slice(&node.0.to_le_bytes());
+    bytes[18..26].copy_from_slice(&epoch.to_le_bytes());
+    bytes[26] = renew;
+    Some(bytes)
+}
+
+/// The other way round, from the beginning of `bytes`.
+fn take_usual(bytes: &mut &[u8]) -> Option<Identity> {
+    let (usual, rest) = bytes.split_first_chunk::<USUAL_BYTES>()?;
+    if !is_usual(usual) {
+        return None;
+    }
+    *bytes = rest;
+    let port = u16::from_le_bytes([usual[6], usual[7]]);
+    let number = |at: usize| usual[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    Some(Identity {
+        addr: Endpoint::v4([usual[1], usual[2], usual[3], usual[4]], port),
+        node: NodeId(number(9)?),
+        epoch: number(18)?,
+        renew: usual[26].into(),
+    })
+}
+
 fn take_identity(bytes: &mut &[u8]) -> Option<Identity> {
+    if let Some(usual) = take_usual(bytes) {
+        return Some(usual);
+    }
     let addr = take_endpoint(bytes)?;
     let node = NodeId(take_number(bytes, NUMBER_EIGHT)?);
     let epoch = take_number(bytes, NUMBER_EIGHT)?;
@@ -511,6 +582,34 @@ mod tests {
                 let bytes = member_bytes(&member);
                 let expected = format!("{its}{end}");
                 check(&member, &bytes, &expected, |bytes| SwimCodec.decode_member(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn an_identity_as_nearly_all_are_has_the_bytes_of_any_other() {
+        let wide = u64::from(u32::MAX) + 1;
+        for port in [250, 251] {
+            for (node, epoch) in [(wide, wide), (wide - 1, wide), (wide, wide - 1)] {
+                for renew in [250, 251] {
+                    let addr = SocketAddr::from(([10, 0, 0, 1], port)).into();
+                    let id = Identity { addr, node: NodeId(node), epoch, renew };
+                    let is_usual = port > 250 && node == wide && epoch == wide && renew == 250;
+                    assert_eq!(usual(&id).is_some(), is_usual);
+                    let bytes = encode(&id);
+                    let member = Member::new(id, 9, State::Suspect);
+                    let expected = format!("{}0901", hex(&bytes));
+                    let encoded = member_bytes(&member);
+                    check(&member, &encoded, &expected, |bytes| SwimCodec.decode_member(bytes));
+                    assert_eq!(identity_bytes(&encoded), bytes.len());
+                    let mut rest = [&*encoded, &encoded].concat();
+                    rest.push(0);
+                    let mut rest = rest.as_slice();
+                    for _ in 0..2 {
+                        assert_eq!(split_member(&mut rest), Some(encoded.as_slice()));
+                    }
+                    assert_eq!(rest, [0]);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What foca wants done: packets, timers, and what it has to say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ const PROBE: u8 = 1;
 /// Most members that are doubted at once; as many as may be probed by stream, and more.
 const DOUBTED_MAX: usize = 64;
 
+/// A timer's deadline, then foca's own order for timers due together, then age.
+type Key = (Moment, u8, u64);
+
 /// What foca wants done, collected in the order it said so.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
@@ -31,8 +34,8 @@ pub(super) struct Effects {
     /// When the process last went on after a stall, and the number of the last timer set before.
     resumed: (Moment, u64),
     pub(super) sends: Packets,
-    /// By deadline, then foca's own order for timers due together, then age.
-    pub(super) timers: BTreeMap<(Moment, u8, u64), Timer<Identity>>,
+    /// In the order of their keys. There are few, and those set last are mostly due last.
+    timers: VecDeque<(Key, Timer<Identity>)>,
     timer_count: u64,
     /// When to forget members that are down, by deadline: a day after their deaths, in order. In a
     /// partition they are half of the cluster, and a timer each would be most of what is held.
@@ -96,9 +99,12 @@ impl Effects {
     pub(super) fn postpone(&mut self, by: Duration) {
         let (resumed, last) = self.resumed;
         let is_old = |n| n <= last || self.now.since(resumed) >= by;
-        let moved = |(at, order, n)| (if is_old(n) { at + by } else { at }, order, n);
-        let timers = std::mem::take(&mut self.timers);
-        self.timers = timers.into_iter().map(|(key, timer)| (moved(key), timer)).collect();
+        for ((at, _, n), _) in &mut self.timers {
+            if is_old(*n) {
+                *at = *at + by;
+            }
+        }
+        self.timers.make_contiguous().sort_unstable_by_key(|(key, _)| *key);
         for (at, _) in &mut self.burials {
             *at = *at + by;
         }
@@ -109,12 +115,23 @@ impl Effects {
     /// same.
     fn answered(&mut self) {
         self.probing = None;
-        let of_order = |order| self.timers.keys().find(|key| key.1 == order).copied();
-        if let Some((indirect, next)) = of_order(INDIRECT).zip(of_order(PROBE))
-            && let Some(timer) = self.timers.remove(&indirect)
-        {
-            self.timers.insert((next.0.max(indirect.0), INDIRECT, indirect.2), timer);
+        let of_order = |order| self.timers.iter().position(|(key, _)| key.1 == order);
+        let (Some(at), Some(next)) = (of_order(INDIRECT), of_order(PROBE)) else { return };
+        let next = self.timers[next].0.0;
+        if let Some(((due, order, n), timer)) = self.timers.remove(at) {
+            self.set((next.max(due), order, n), timer);
         }
+    }
+
+    fn set(&mut self, key: Key, timer: Timer<Identity>) {
+        let at = self.timers.partition_point(|(other, _)| *other < key);
+        self.timers.insert(at, (key, timer));
+    }
+
+    /// The next timer that is due.
+    pub(super) fn next_due(&mut self) -> Option<Timer<Identity>> {
+        let now = self.now;
+        self.timers.pop_front_if(|(key, _)| key.0 <= now).map(|(_, timer)| timer)
     }
 
     /// A member that has been down for so long that it is due to be forgotten, by its [`grave`].
@@ -126,7 +143,7 @@ impl Effects {
 
     /// When the next timer is due.
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let timer = self.timers.front().map(|(key, _)| key.0);
         let burial = self.burials.front().map(|&(at, _)| at);
         timer.into_iter().chain(burial).min()
     }
@@ -167,7 +184,7 @@ impl Membership {
 
     /// Whether the next probe is on its way: always, while there is anybody to probe.
     pub fn is_probing(&self) -> bool {
-        self.effects.timers.values().any(|timer| matches!(timer, Timer::ProbeRandomMember(_)))
+        self.effects.timers.iter().any(|(_, timer)| matches!(timer, Timer::ProbeRandomMember(_)))
     }
 }
 
@@ -247,7 +264,7 @@ impl Runtime<Identity> for &mut Effects {
             | Timer::RemoveDown(_) => after,
         };
         self.timer_count += 1;
-        self.timers.insert((self.now + after, order, self.timer_count), event);
+        self.set((self.now + after, order, self.timer_count), event);
     }
 }
 
@@ -268,12 +285,12 @@ mod tests {
         effects.advance(second(115));
         (&mut effects).submit_after(Timer::PeriodicGossip(1), half);
         effects.postpone(Duration::from_secs(13));
-        let due: Vec<Moment> = effects.timers.keys().map(|key| key.0).collect();
+        let due: Vec<Moment> = effects.timers.iter().map(|(key, _)| key.0).collect();
         let put_off = [second(113) + half, second(115) + half, second(115) + half];
         assert_eq!(due, put_off);
         // The next one is noticed at its wake-up.
         effects.advance(second(130));
         effects.postpone(Duration::from_secs(14));
-        assert!(effects.timers.keys().all(|key| key.0 >= second(127)));
+        assert!(effects.timers.iter().all(|(key, _)| key.0 >= second(127)));
     }
 }

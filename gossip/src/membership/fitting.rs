@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message};
 
 use super::foca_config::SWIM_BYTES_MAX;
-use crate::codec::{CodecError, SWIM_ITEM_BYTES_MAX, SwimCodec, identity_bytes};
+use crate::codec::{CodecError, SWIM_ITEM_BYTES_MAX, SwimCodec, SwimItem, identity_bytes};
 use crate::identity::Identity;
 
 /// Before the header: its length and that of the padding after it, a byte each.
@@ -36,11 +36,9 @@ impl Codec<Identity> for Fitting {
         header: &Header<Identity>,
         mut buf: impl BufMut,
     ) -> Result<(), CodecError> {
-        let mut bytes = [0; SWIM_ITEM_BYTES_MAX];
-        let mut left = bytes.as_mut_slice();
-        SwimCodec.encode_header(header, &mut left)?;
-        let len = SWIM_ITEM_BYTES_MAX - left.len();
-        let bytes = &bytes[..len];
+        let item = SwimItem::header(header);
+        let bytes = item.as_slice();
+        let len = bytes.len();
         let padding = padding(&header.message, bytes);
         if buf.remaining_mut() < FRONT_BYTES + len + padding {
             return Err(CodecError::Full);

@@ -154,6 +154,12 @@ impl Keys {
 /// Where `place` is in `row`, or would be.
 fn find(row: &[(Key, Entry)], place: &dyn Place) -> Result<usize, usize> {
     let (topic, in_topic) = (place.topic(), place.in_topic());
+    // Records come first, and nearly every node has only one.
+    if topic.is_empty()
+        && row.first().is_some_and(|(key, _)| key.topic.is_empty() && key.in_topic() == in_topic)
+    {
+        return Ok(0);
+    }
     row.binary_search_by(|(key, _)| compare(&key.topic, key.in_topic(), topic, in_topic))
 }
 

@@ -14,10 +14,14 @@ use crate::outcome::Violation;
 pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
     let Some(row) = catalogue.row(topic) else { return Ok(()) };
-    let mut allowed: Option<Vec<(&str, u16)>> = None;
+    let mut allowed: Option<Vec<&Producer>> = None;
     for producer in row.visible() {
+        let producer: &Producer = producer;
         let allowed = allowed.get_or_insert_with(|| who_may_be_listed(topic, cluster));
-        if allowed.binary_search(&address(producer)).is_err() {
+        let is_it = |other: &&Producer| {
+            std::ptr::eq(producer, *other) || address(producer) == address(other)
+        };
+        if !allowed.iter().any(is_it) {
             let what = format!("topic={topic} producer={}", producer.address());
             return Err(violation("S6", "listed-without-cause", node, what));
         }
@@ -42,23 +46,21 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
     topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
 }
 
-/// Addresses of those who may be listed, in order. Who is not in the index of topics is not listed.
-fn who_may_be_listed<'a>(topic: &str, cluster: &'a Cluster) -> Vec<(&'a str, u16)> {
+/// Those who may be listed. Who is not in the index of topics is not.
+fn who_may_be_listed<'a>(topic: &str, cluster: &'a Cluster) -> Vec<&'a Producer> {
     let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
-    let epoch_of = |owner: &NodeId| active.get(owner).map(|id| id.epoch);
-    let sections = catalogue.owners(topic).filter_map(|owner| {
-        let is_right =
-            |section: &&Section| owner == catalogue.me() || epoch_of(&owner) == Some(section.epoch);
-        catalogue.section(owner).filter(is_right)
-    });
-    let mut addresses = Vec::new();
-    for section in sections {
+    let mut allowed = Vec::new();
+    for owner in catalogue.owners(topic) {
+        let Some(section) = catalogue.section(owner) else { continue };
+        let epoch = active.get(&owner).map(|id| id.epoch);
+        if owner != catalogue.me() && epoch != Some(section.epoch) {
+            continue;
+        }
         let of_topic = section.topic(topic).filter(|(key, _)| key.channel.is_empty());
         let records = of_topic.filter_map(|(key, _)| section.record(key.producer));
-        addresses.extend(records.map(|record| address(&record.producer)));
+        allowed.extend(records.map(|record| &*record.producer));
     }
-    addresses.sort_unstable();
-    addresses
+    allowed
 }
 
 fn address(producer: &Producer) -> (&str, u16) {
