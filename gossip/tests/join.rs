@@ -78,6 +78,23 @@ fn without_seeds_members_of_an_earlier_life_are_looked_for_until_one_is_there() 
 }
 
 #[test]
+fn a_node_that_has_lost_everybody_soon_finds_a_seed_that_does_not_know_it() {
+    // Wherever the loss falls between two attempts.
+    for shift in 0..6 {
+        let mut net = with_dark_machines();
+        let left = net.start(2, 5, addr(2), &[addr(1), addr(100)]);
+        net.run(Duration::from_secs(60 + 3 * shift));
+        net.kill(0);
+        net.run(Duration::from_secs(6));
+        assert_eq!(net.members(left), [addr(2)]);
+        net.dark.remove(&addr(100));
+        net.start(3, 5, addr(100), &[]);
+        net.run(Duration::from_secs(7));
+        assert_eq!(net.members(left), [addr(2), addr(100)], "{shift}");
+    }
+}
+
+#[test]
 fn a_node_without_seeds_whose_epoch_is_taken_joins_with_a_greater_one() {
     let mut net = Net::default();
     net.start(1, 5, addr(1), &[]);

@@ -39,7 +39,7 @@ const CALL_PATIENCE: Duration = Duration::from_millis(500);
 /// Most addresses that are tried at once; others are left for what streams are for besides.
 const CALLS_MAX: usize = 6;
 
-/// Longest pause between rounds while nobody has been found yet.
+/// Longest pause between rounds while nobody has been found yet, or nobody is left.
 const UNSYNCED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Rounds of asking seeds, for ever: until somebody answers, then for seeds that are not members.
@@ -137,6 +137,15 @@ impl Cluster {
                 sometimes!("call_not_waited_for");
                 self.try_next_seed(now);
             }
+        }
+    }
+
+    /// A node that has lost everybody asks its seeds as often as one that has found nobody yet: one
+    /// that left, and came back when all it remembered were down, is found in no other way.
+    pub(super) fn hurry_if_alone(&mut self, now: Moment) {
+        if self.join.had_candidates && self.membership.active().is_empty() {
+            let soon = now + UNSYNCED_PAUSE_MAX;
+            self.join.next_round = self.join.next_round.map(|at| at.min(soon));
         }
     }
 

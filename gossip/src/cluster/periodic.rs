@@ -218,6 +218,7 @@ impl Cluster {
             self.periodic.next_reconnect = at + self.boot.timings.reconnect_period;
             self.reconnect(at);
         }
+        self.hurry_if_alone(at);
         if self.periodic.next_peers <= at {
             self.remember_peers();
             let has_some = !self.periodic.peers.is_empty();
