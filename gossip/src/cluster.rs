@@ -8,6 +8,7 @@
 mod batch;
 mod compare;
 mod datagrams;
+mod draw;
 mod join;
 mod periodic;
 mod pulls;
@@ -193,6 +194,9 @@ pub struct Cluster {
     /// The one counter that every datagram touches.
     datagrams_in: u64,
     exchanged_at: Option<Moment>,
+    /// When the next timer is due, as of the last input: there are many, and it is asked for twice
+    /// at each.
+    due: Option<Moment>,
     /// When the own node id was last seen elsewhere.
     conflicts: Vec<Moment>,
     is_stopped: bool,
@@ -226,10 +230,12 @@ impl Cluster {
             counters: BTreeMap::new(),
             datagrams_in: 0,
             exchanged_at: None,
+            due: None,
             conflicts: Vec::new(),
             is_stopped: false,
         };
         cluster.begin_join(now.at);
+        cluster.due = cluster.earliest();
         cluster
     }
 
@@ -258,7 +264,13 @@ impl Cluster {
     }
 
     /// When [`Input::Wake`] is due.
+    #[inline]
     pub fn next_wake(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// The earliest deadline of all.
+    fn earliest(&self) -> Option<Moment> {
         if self.is_stopped {
             return None;
         }
@@ -341,6 +353,7 @@ impl Cluster {
         counters
     }
 
+    #[cold]
     fn count(&mut self, name: &'static str) {
         *self.counters.entry(name).or_default() += 1;
     }
@@ -358,6 +371,24 @@ impl Cluster {
     /// After every input: what membership found out goes to the catalogue, what foca wants sent
     /// goes out.
     fn settle(&mut self, now: Moment) {
+        if self.membership.has_changes() {
+            self.take_changes(now);
+        }
+        for identity in self.membership.take_failed_probes() {
+            self.confirm_refusal(now, identity, 1);
+        }
+        let curbed = self.membership.take_curbed();
+        if curbed > 0 {
+            *self.counters.entry("replies_curbed").or_default() += curbed;
+        }
+        for (to, packet) in self.membership.take_sends() {
+            self.send_swim(to.socket(), &packet);
+        }
+        self.due = self.earliest();
+    }
+
+    #[inline(never)]
+    fn take_changes(&mut self, now: Moment) {
         let mut came = 0;
         for change in self.membership.take_changes() {
             match change {
@@ -386,16 +417,6 @@ impl Cluster {
         }
         if came > MANY_CAME.max(self.membership.active().len() / 8) {
             self.grow_young(now);
-        }
-        for identity in self.membership.take_failed_probes() {
-            self.confirm_refusal(now, identity, 1);
-        }
-        let curbed = self.membership.take_curbed();
-        if curbed > 0 {
-            *self.counters.entry("replies_curbed").or_default() += curbed;
-        }
-        for (to, packet) in self.membership.take_sends() {
-            self.send_swim(to.socket(), &packet);
         }
     }
 
@@ -452,44 +473,5 @@ impl Cluster {
         let me = self.membership.me();
         self.counter += 1;
         Sender { node: me.node, epoch: me.epoch, counter: self.counter }
-    }
-
-    /// Up to `count` different active members, at random.
-    fn some_members(&mut self, count: usize) -> Vec<Identity> {
-        let active = self.membership.active();
-        if count < active.len() / 8 && !mutant!(X03) {
-            return self.few_members(count);
-        }
-        let mut members: Vec<Identity> = active.values().copied().collect();
-        // X03, class "order of a hashed map".
-        if mutant!(X03) {
-            #[allow(clippy::disallowed_types, reason = "the bug")]
-            let hasher = std::hash::RandomState::new();
-            members.sort_by_key(|id| std::hash::BuildHasher::hash_one(&hasher, id.node.0));
-        }
-        let picks = count.min(members.len());
-        for at in 0..picks {
-            let other = self.rng.random_range(at..members.len());
-            members.swap(at, other);
-        }
-        members.truncate(picks);
-        members
-    }
-
-    /// The same draw without a copy of all members: only what was swapped is kept.
-    fn few_members(&mut self, count: usize) -> Vec<Identity> {
-        let len = self.membership.active().len();
-        let mut swapped: Vec<(usize, usize)> = Vec::with_capacity(count);
-        let mut picked = Vec::with_capacity(count);
-        for at in 0..count {
-            let other = self.rng.random_range(at..len);
-            let now_at = |place: usize| {
-                swapped.iter().rev().find(|(of, _)| *of == place).map_or(place, |&(_, is)| is)
-            };
-            let (mine, theirs) = (now_at(at), now_at(other));
-            swapped.push((other, mine));
-            picked.extend(self.membership.active().at(theirs).copied());
-        }
-        picked
     }
 }

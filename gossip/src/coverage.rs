@@ -233,8 +233,10 @@ const fn is_equal(a: &str, b: &str) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// Notes that a point was reached. Say it by [`sometimes!`](crate::sometimes!).
-#[inline]
+/// Notes that a point was reached. Say it by [`sometimes!`](crate::sometimes!). Most points are
+/// rarely reached: what they take is out of the way of what is done all the time.
+#[cold]
+#[inline(never)]
 pub fn reach(point: usize) {
     WATCH.with(|watch| {
         if watch.is_on.get() {
@@ -246,6 +248,12 @@ pub fn reach(point: usize) {
 /// Whether to deviate. Ask by [`buggify!`](crate::buggify!).
 #[inline]
 pub fn deviates(site: u64, about: &[u64]) -> bool {
+    WATCH.with(|watch| watch.threshold.get()) != 0 && draws_deviation(site, about)
+}
+
+#[cold]
+#[inline(never)]
+fn draws_deviation(site: u64, about: &[u64]) -> bool {
     WATCH.with(|watch| {
         let threshold = watch.threshold.get();
         is_armed(site) && draw(watch.luck.get(), site, about) < threshold

@@ -36,7 +36,7 @@ use crate::message::MemberState;
 use crate::node_map::NodeMap;
 
 use changes::{Known, STATES_FEW};
-use effects::{Effects, News};
+use effects::{Effects, refused};
 use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
@@ -162,7 +162,7 @@ impl Membership {
                 continue;
             }
             if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
-                tracing::debug!(%error, "failure detector timer");
+                refused(&error, "failure detector timer");
             }
         }
         while let Some(dead) = self.effects.next_burial() {
@@ -172,7 +172,7 @@ impl Membership {
             let Some(identity) = identity else { continue };
             let timer = Timer::RemoveDown(identity);
             if let Err(error) = self.foca.handle_timer(timer, &mut self.effects) {
-                tracing::debug!(%error, "failure detector timer");
+                refused(&error, "failure detector timer");
             }
         }
         self.settle();
@@ -234,7 +234,7 @@ impl Membership {
         let broadcast = broadcast && is_little;
         if let Err(error) = self.foca.apply_many(updates.into_iter(), broadcast, &mut self.effects)
         {
-            tracing::debug!(%error, "member update");
+            refused(&error, "member update");
         }
         self.settle();
     }
@@ -276,7 +276,7 @@ impl Membership {
         self.view_hash.set(None);
         self.heard.clear();
         if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
-            tracing::debug!(%error, "identity change");
+            refused(&error, "identity change");
         }
         self.tick(now);
     }
@@ -290,7 +290,7 @@ impl Membership {
                 && !mutant!(N11)
                 && let Err(error) = self.foca.leave_cluster(&mut self.effects)
             {
-                tracing::debug!(%error, "leave");
+                refused(&error, "leave");
             }
             self.has_left = true;
             self.effects.clear_timers();
@@ -381,6 +381,12 @@ impl Membership {
         std::mem::take(&mut self.effects.failed_probes)
     }
 
+    /// Whether anything changed.
+    #[inline]
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// What changed, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
@@ -414,7 +420,7 @@ impl Membership {
     fn reconnect_foca(&mut self) {
         let nothing = std::iter::empty();
         if let Err(error) = self.foca.apply_many(nothing, false, &mut self.effects) {
-            tracing::debug!(%error, "reconnect after renewal");
+            refused(&error, "reconnect after renewal");
         }
     }
 
@@ -441,22 +447,7 @@ impl Membership {
     /// After every call into foca: finds out what changed.
     fn settle(&mut self) {
         if std::mem::take(&mut self.effects.renewed) {
-            sometimes!("identity_renewed");
-            self.renewals.push_back(self.effects.now);
-            if !mutant!(M02) {
-                self.reconnect_foca();
-            }
-            // X10 and X14, class "done twice".
-            let is_second = mutant!(X14) && self.renewals.len() == 1;
-            if is_second {
-                self.renewals.push_back(self.effects.now);
-            }
-            if mutant!(X10) || is_second {
-                let me = self.me();
-                let again = Identity { renew: me.renew + 1, ..me };
-                drop(self.foca.change_identity(again, &mut self.effects));
-                self.reconnect_foca();
-            }
+            self.after_renewal();
         }
         if self.foca.updates_backlog() > 0
             && let Some(timer) = self.parked_gossip.take()
@@ -464,26 +455,8 @@ impl Membership {
             let delay = self.spread_delay;
             (&mut self.effects).submit_after(timer, delay);
         }
-        if !std::mem::take(&mut self.effects.is_dirty) {
-            return;
-        }
-        self.view_hash.set(None);
-        self.changed_at = self.effects.now;
-        let news = std::mem::take(&mut self.effects.news);
-        if self.take_plain(&news) {
-            return;
-        }
-        let mut changed: Vec<NodeId> = news.iter().flat_map(News::nodes).collect();
-        changed.sort_unstable();
-        changed.dedup();
-        let outdated = self.compare_active(&changed);
-        // A node that moved, so that what it was at its old address is over, or that left.
-        for old in outdated {
-            sometimes!("member_moved");
-            let down = std::iter::once(Member::down(old));
-            if let Err(error) = self.foca.apply_many(down, true, &mut self.effects) {
-                tracing::debug!(%error, "moved member");
-            }
+        if std::mem::take(&mut self.effects.is_dirty) {
+            self.take_news();
         }
     }
 }

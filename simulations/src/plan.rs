@@ -52,6 +52,14 @@ pub struct Plan {
     pub expect: Expect,
 }
 
+impl Plan {
+    /// Whether two processes may have one node's disk.
+    pub(crate) fn has_clones(&self) -> bool {
+        let mut faults = self.faults.iter().map(|timed| &timed.fault);
+        faults.any(|it| matches!(it, Fault::Crash { disk: DiskFate::CloneOf(_), .. }))
+    }
+}
+
 /// A fault and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimedFault {

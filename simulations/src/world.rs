@@ -9,6 +9,7 @@
 //! Time is in ns from the start of the run everywhere in here; a core sees only its own node's
 //! clocks.
 
+mod arrivals;
 mod broker;
 mod clock;
 mod faults;
@@ -367,34 +368,7 @@ impl<'r> World<'r> {
                 cluster.handle(time, Input::Datagram { from: parcel.source, bytes });
                 (Cause::Datagram, xxh3_64_with_seed(bytes, 0))
             }
-            Arrival::Accepted(conn) => {
-                cluster.handle(time, Input::Accepted(*conn));
-                (Cause::Stream, conn.0)
-            }
-            Arrival::Connected(conn) => {
-                cluster.handle(time, Input::Connected(*conn));
-                (Cause::Stream, conn.0)
-            }
-            Arrival::Frame { conn, bytes, .. } => {
-                cluster.handle(time, Input::Frame(*conn, bytes));
-                (Cause::Frame, xxh3_64_with_seed(bytes, conn.0))
-            }
-            Arrival::Closed { conn, is_refused } => {
-                let (conn, is_refused) = (*conn, *is_refused);
-                cluster.handle(time, Input::Closed { conn, is_refused });
-                (Cause::Stream, conn.0 ^ u64::from(is_refused))
-            }
-            Arrival::Resolved(seed) => {
-                let addr = self.plan.seeds.get(*seed).and_then(|&at| self.nodes.get(at));
-                let addrs = addr.map(|node| node.addr).into_iter().collect();
-                let Some(cluster) = self.nodes[index].cluster.as_mut() else { return Ok(()) };
-                cluster.handle(time, Input::Resolved { seed: *seed, addrs });
-                (Cause::Resolved, *seed as u64)
-            }
-            Arrival::Persisted(epoch) => {
-                cluster.handle(time, Input::Persisted(*epoch));
-                (Cause::Persisted, *epoch)
-            }
+            other => self.give_other(index, time, other),
         };
         self.link(arrival.kind(), index, payload);
         self.record_arrival(index, &arrival);
@@ -461,6 +435,7 @@ impl<'r> World<'r> {
         self.finish_broker()
     }
 
+    #[cold]
     fn violation(&self, rule: &str, name: &str, node: usize, what: String) -> Violation {
         Violation {
             rule: rule.to_owned(),

@@ -83,7 +83,6 @@ impl Cluster {
                 self.handle_message(now, stranger, message);
             }
             Some(_) | None => {
-                tracing::trace!(%from, node = %sender.node, "message of a stranger");
                 self.count("dropped_not_a_member");
                 sometimes!("stranger_refused");
             }
@@ -111,6 +110,7 @@ impl Cluster {
             || (known.is_some_and(|known| epoch >= known) && self.head_of(owner) < (epoch, to))
     }
 
+    #[cold]
     fn refuse_envelope(&mut self, error: OpenError) {
         match error {
             OpenError::Truncated => self.count("dropped_truncated"),

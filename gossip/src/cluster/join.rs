@@ -319,6 +319,7 @@ impl Cluster {
     /// twice that is a life of this node that it has forgotten: it takes a greater epoch. If it
     /// goes on, somebody else does the same: a twin. Then this node says that it leaves, so that
     /// the other is alone, and stops.
+    #[cold]
     pub(super) fn own_id_elsewhere(&mut self, now: Moment, epoch: u64) {
         if self.join.epoch_pending.is_some() || self.is_stopped || self.membership.has_left() {
             return;

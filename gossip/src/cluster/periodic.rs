@@ -171,6 +171,7 @@ impl Cluster {
 
     /// This node's timers fire late: answers that it misses may be its own fault, so it judges
     /// others more slowly, one step for each time, until seconds go by in which it keeps up.
+    #[cold]
     fn lagged(&mut self) {
         self.count("loop_lags");
         sometimes!("slowness_raised");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use foca::{Identity as _, Member, State};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::effects::News;
+use super::effects::{News, refused};
 use super::{Change, Membership};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
@@ -18,6 +18,50 @@ pub(super) const STATES_FEW: usize = 4;
 const DEATHS_FEW: usize = 8;
 
 impl Membership {
+    /// The own identity was renewed.
+    #[cold]
+    pub(super) fn after_renewal(&mut self) {
+        sometimes!("identity_renewed");
+        self.renewals.push_back(self.effects.now);
+        if !mutant!(M02) {
+            self.reconnect_foca();
+        }
+        // X10 and X14, class "done twice".
+        let is_second = mutant!(X14) && self.renewals.len() == 1;
+        if is_second {
+            self.renewals.push_back(self.effects.now);
+        }
+        if mutant!(X10) || is_second {
+            let me = self.me();
+            let again = Identity { renew: me.renew + 1, ..me };
+            drop(self.foca.change_identity(again, &mut self.effects));
+            self.reconnect_foca();
+        }
+    }
+
+    /// Members came or went.
+    #[inline(never)]
+    pub(super) fn take_news(&mut self) {
+        self.view_hash.set(None);
+        self.changed_at = self.effects.now;
+        let news = std::mem::take(&mut self.effects.news);
+        if self.take_plain(&news) {
+            return;
+        }
+        let mut changed: Vec<NodeId> = news.iter().flat_map(News::nodes).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        let outdated = self.compare_active(&changed);
+        // A node that moved, so that what it was at its old address is over, or that left.
+        for old in outdated {
+            sometimes!("member_moved");
+            let down = std::iter::once(Member::down(old));
+            if let Err(error) = self.foca.apply_many(down, true, &mut self.effects) {
+                refused(&error, "moved member");
+            }
+        }
+    }
+
     /// Whether somebody who holds that has been on the other side of a partition: it holds this
     /// node for dead, or more than a quarter of those that are alive here.
     ///

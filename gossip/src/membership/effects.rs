@@ -155,6 +155,12 @@ impl Effects {
     }
 }
 
+/// foca would not do `what`; nothing has changed then.
+#[cold]
+pub(super) fn refused(error: &foca::Error, what: &'static str) {
+    tracing::debug!(%error, what, "failure detector refuses");
+}
+
 /// What is remembered of a member that is to be forgotten: a hash, since a partition makes graves
 /// for half of a cluster.
 pub(super) fn grave(identity: &Identity) -> u64 {

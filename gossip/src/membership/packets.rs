@@ -6,6 +6,7 @@ use foca::{Codec, Member};
 use grapevine_protocol::Moment;
 
 use super::Membership;
+use super::effects::refused;
 use super::guard::told;
 use super::heard::Sifted;
 use super::sends::curb;
@@ -66,7 +67,7 @@ impl Membership {
             if !not_passed_on.is_empty() {
                 let news = not_passed_on.into_iter();
                 if let Err(error) = self.foca.apply_many(news, false, &mut self.effects) {
-                    tracing::debug!(%error, "news of members");
+                    refused(&error, "news of members");
                 }
                 self.settle();
             }

@@ -163,6 +163,7 @@ impl Sections {
         (log, (!is_excused).then(|| Broken::new(&EPOCH, what)))
     }
 
+    /// Whether there was nothing to examine: a second event like it has nothing either.
     pub(super) fn handled(
         &mut self,
         node: usize,
@@ -170,13 +171,14 @@ impl Sections {
         touched: &[Touched],
         now: Moment,
         cause: Cause,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         if touched.is_empty() && self.is_as_before(node, cluster.catalogue()) {
-            return Ok(());
+            return Ok(true);
         }
         let left = cluster.membership().left();
         self.examine(node, cluster.catalogue(), left, touched, now, cause)
-            .map_err(|broken| broken.at(node))
+            .map_err(|broken| broken.at(node))?;
+        Ok(false)
     }
 
     /// Whether there is nothing to examine after an event that touched no section: the node's own

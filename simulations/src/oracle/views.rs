@@ -23,7 +23,7 @@ use grapevine_protocol::Moment;
 use super::violation;
 use crate::network::Network;
 use crate::outcome::{Stats, Violation};
-use crate::plan::{DiskFate, Fault, Partition, Plan};
+use crate::plan::{Fault, Partition, Plan};
 use crate::world::{Cause, End, NodeView, index_of, topic_name};
 
 use bounds::Bounds;
@@ -98,8 +98,6 @@ impl Known {
 impl Views {
     pub(super) fn new(plan: &Plan) -> Self {
         let faults = plan.faults.iter().map(|timed| &timed.fault);
-        let is_clone =
-            |fault: &Fault| matches!(fault, Fault::Crash { disk: DiskFate::CloneOf(_), .. });
         Self {
             bounds: Bounds::new(plan),
             weather: Weather::new(plan),
@@ -113,13 +111,12 @@ impl Views {
             lookups_agreed: None,
             agreed_in_calm: None,
             hidden: faults
-                .clone()
                 .filter_map(|fault| match fault {
                     Fault::Tombstone { of, topic, .. } => Some((*of, topic_name(*topic))),
                     _ => None,
                 })
                 .collect(),
-            has_clones: faults.clone().any(is_clone),
+            has_clones: plan.has_clones(),
             false_downs: 0,
             watched: BTreeSet::new(),
             plan: plan.clone(),
@@ -152,6 +149,16 @@ impl Views {
         self.note_agreement(now);
     }
 
+    /// A core was called, whatever came of it.
+    pub(super) fn called(
+        &mut self,
+        node: usize,
+        cluster: &Cluster,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.traffic.handled(node, cluster, now)
+    }
+
     pub(super) fn handled(
         &mut self,
         node: usize,
@@ -160,7 +167,6 @@ impl Views {
         now: Moment,
         cause: Cause,
     ) -> Result<(), Violation> {
-        self.traffic.handled(node, cluster, now)?;
         if cause == Cause::Leave {
             self.leaves(node, now);
         }

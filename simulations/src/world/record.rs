@@ -26,6 +26,7 @@ impl World<'_> {
 
     pub(super) fn record_timer(&mut self, index: usize) {
         if self.tells_all {
+            std::hint::cold_path();
             self.nodes[index].lamport += 1;
             self.record(Some(index), What::Timer);
         }
@@ -40,6 +41,7 @@ impl World<'_> {
         stream: bool,
     ) {
         if self.tells_all {
+            std::hint::cold_path();
             let msg = if stream { describe_frame(bytes) } else { describe(bytes) };
             let sz = bytes.len() as u32;
             let to = to.map_or(OUTSIDE, |to| to as u32);
@@ -49,9 +51,13 @@ impl World<'_> {
 
     /// Something arrived and was handled.
     pub(super) fn record_arrival(&mut self, index: usize, arrival: &Arrival) {
-        if !self.tells_all {
-            return;
+        if self.tells_all {
+            self.tell_arrival(index, arrival);
         }
+    }
+
+    #[cold]
+    fn tell_arrival(&mut self, index: usize, arrival: &Arrival) {
         let (seen, what) = match arrival {
             Arrival::Datagram(parcel) => {
                 let Some(parcel) = self.parcels.get_mut(*parcel) else { return };
@@ -99,9 +105,13 @@ impl World<'_> {
 
     /// After a node was told something: what it now knows goes to the ledger and the recorder.
     pub(super) fn after_settle(&mut self, index: usize, touched: &[Touched]) {
-        if self.recorder.is_none() {
-            return;
+        if self.recorder.is_some() {
+            self.tell_settled(index, touched);
         }
+    }
+
+    #[cold]
+    fn tell_settled(&mut self, index: usize, touched: &[Touched]) {
         let Some(cluster) = self.nodes[index].cluster.as_ref() else { return };
         let own = cluster.catalogue().own();
         let before = self.ledger.head(index);

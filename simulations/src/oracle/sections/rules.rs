@@ -125,6 +125,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
+    #[cold]
     pub(super) fn new(rule: &'static Rule, what: String) -> Self {
         Self { rule, what }
     }

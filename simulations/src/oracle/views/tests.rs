@@ -8,7 +8,7 @@ use grapevine_gossip::section::ProducerId;
 
 use super::*;
 use crate::luck::{Domain, Draw};
-use crate::plan::{Delay, Expect, Knobs, Link, TimedFault, Workload};
+use crate::plan::{Delay, DiskFate, Expect, Knobs, Link, TimedFault, Workload};
 use crate::world::producer;
 
 fn at(seconds: f64) -> Moment {
@@ -366,8 +366,8 @@ fn datagrams_are_bounded_in_size_number_and_whom_they_go_to() {
 #[test]
 fn a_loop_that_feeds_itself_is_a_storm() {
     let mut stage = Stage::agreed(&plan(vec![]));
-    let broken = (0..10_000)
-        .find_map(|_| stage.views.handled(0, &stage.clusters[0], &[], at(20.0), Cause::Wake).err());
+    let broken =
+        (0..10_000).find_map(|_| stage.views.called(0, &stage.clusters[0], at(20.0)).err());
     assert_eq!(broken.unwrap().rule, "V8");
 }
 
