@@ -194,8 +194,7 @@ pub struct Cluster {
     /// The one counter that every datagram touches.
     datagrams_in: u64,
     exchanged_at: Option<Moment>,
-    /// When the next timer is due, as of the last input: there are many, and it is asked for twice
-    /// at each.
+    /// When the next timer is due, as of the last input: it is asked for twice at each.
     due: Option<Moment>,
     /// When the own node id was last seen elsewhere.
     conflicts: Vec<Moment>,

@@ -19,6 +19,7 @@ impl World<'_> {
     ) -> (Cause, u64) {
         let Some(cluster) = self.nodes[index].cluster.as_mut() else { return (Cause::Stream, 0) };
         match arrival {
+            // `give_now` hands those over.
             Arrival::Datagram(parcel) => (Cause::Datagram, u64::from(*parcel)),
             Arrival::Accepted(conn) => {
                 cluster.handle(time, Input::Accepted(*conn));

@@ -64,6 +64,7 @@ impl World<'_> {
     fn perform_other(&mut self, from: usize, output: Output) -> Result<(), Violation> {
         let node = from as u32;
         match output {
+            // `perform` sends those.
             Output::Datagram { .. } => {}
             Output::Connect { conn, to } => {
                 let now = self.moment();
