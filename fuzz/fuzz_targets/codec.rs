@@ -5,7 +5,7 @@
 use foca::Codec;
 use grapevine_fuzz::{Node, messages, sealed};
 use grapevine_gossip::codec::SwimCodec;
-use grapevine_gossip::message::{KIND_SWIM, KIND_SWIM_SHORT};
+use grapevine_gossip::message::{KIND_MESSAGE_SWIM, KIND_SWIM, KIND_SWIM_SHORT};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut node = Node::with_member();
     for packet in messages(data) {
-        for kind in [KIND_SWIM, KIND_SWIM_SHORT] {
+        for kind in [KIND_SWIM, KIND_SWIM_SHORT, KIND_MESSAGE_SWIM] {
             let mut body = vec![kind];
             body.extend_from_slice(packet);
             node.datagram(&sealed(&body));

@@ -12,6 +12,7 @@ mod draw;
 mod join;
 mod periodic;
 mod pulls;
+mod sends;
 mod sizes;
 mod strangers;
 mod streams;
@@ -26,12 +27,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::NodeId;
 use crate::audit::Touched;
 use crate::catalogue::Catalogue;
-use crate::codec::{encode_into, shorten_swim};
 use crate::config::Timings;
-use crate::envelope::{HEADER_BYTES, Seal, Sender};
+use crate::envelope::Seal;
 use crate::identity::Identity;
 use crate::membership::{Change, Membership};
-use crate::message::{KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Message};
 use crate::registrar::{Now, Registrar};
 use crate::spread::Spread;
 
@@ -46,9 +45,6 @@ pub use sizes::Sizes;
 
 /// Places for outputs that are kept while there are none: a join fills thousands, once.
 const OUTPUTS_KEPT: usize = 64;
-
-/// Room that is made for a datagram at first: most messages fit.
-const DATAGRAM_BYTES_USUAL: usize = 256;
 
 /// When more members than this come at once, and an eighth of all, two parts of a cluster meet:
 /// there is as much to compare as after a start.
@@ -194,6 +190,7 @@ pub struct Cluster {
     /// The one counter that every datagram touches.
     datagrams_in: u64,
     exchanged_at: Option<Moment>,
+    digest: compare::OwnDigest,
     /// When the next timer is due, as of the last input: it is asked for twice at each.
     due: Option<Moment>,
     /// When the own node id was last seen elsewhere.
@@ -229,6 +226,7 @@ impl Cluster {
             counters: BTreeMap::new(),
             datagrams_in: 0,
             exchanged_at: None,
+            digest: compare::OwnDigest::default(),
             due: None,
             conflicts: Vec::new(),
             is_stopped: false,
@@ -256,8 +254,12 @@ impl Cluster {
     /// Something to be done; call until `None`.
     pub fn poll(&mut self) -> Option<Output> {
         let next = self.outputs.pop_front();
-        if next.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
-            self.outputs = VecDeque::new();
+        if next.is_none() {
+            // The next one goes to where the first of these was, not behind the last.
+            self.outputs.clear();
+            if self.outputs.capacity() > OUTPUTS_KEPT {
+                self.outputs = VecDeque::new();
+            }
         }
         next
     }
@@ -381,7 +383,7 @@ impl Cluster {
             *self.counters.entry("replies_curbed").or_default() += curbed;
         }
         for (to, packet) in self.membership.take_sends() {
-            self.send_swim(to.socket(), &packet);
+            self.send_swim(to.socket(), packet);
         }
         self.due = self.earliest();
     }
@@ -421,56 +423,5 @@ impl Cluster {
 
     fn event(&mut self, event: ClusterEvent) {
         self.outputs.push_back(Output::Event(event));
-    }
-
-    fn send(&mut self, to: SocketAddr, message: &Message) {
-        if self.is_stopped {
-            return;
-        }
-        let bytes = self.sealed(DATAGRAM_BYTES_USUAL, |bytes| {
-            bytes.push(KIND_MESSAGE);
-            encode_into(message, bytes);
-        });
-        self.outputs.push_back(Output::Datagram { to, bytes });
-    }
-
-    /// An envelope with what `body` appends, about so many bytes: encoded where it is sent from.
-    fn sealed(&mut self, about: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + about);
-        let sender = self.next_sender();
-        self.seal.begin(sender, &mut bytes);
-        body(&mut bytes);
-        self.seal.finish(&mut bytes);
-        bytes
-    }
-
-    fn send_body(&mut self, to: SocketAddr, kind: u8, body: &[u8]) {
-        self.send_parts(to, &[&[kind], body]);
-    }
-
-    /// Sends a packet of the failure detector.
-    fn send_swim(&mut self, to: SocketAddr, packet: &[u8]) {
-        let me = self.membership.me();
-        match shorten_swim(packet, me.node, me.epoch) {
-            Some((before, after)) => self.send_parts(to, &[&[KIND_SWIM_SHORT], before, after]),
-            // Made before this node took a greater epoch.
-            None => self.send_body(to, KIND_SWIM, packet),
-        }
-    }
-
-    fn send_parts(&mut self, to: SocketAddr, parts: &[&[u8]]) {
-        if self.is_stopped {
-            return;
-        }
-        let sender = self.next_sender();
-        let bytes = self.seal.seal_parts(sender, parts);
-        self.outputs.push_back(Output::Datagram { to, bytes });
-    }
-
-    /// What the next envelope says of this node.
-    fn next_sender(&mut self) -> Sender {
-        let me = self.membership.me();
-        self.counter += 1;
-        Sender { node: me.node, epoch: me.epoch, counter: self.counter }
     }
 }

@@ -8,14 +8,17 @@ mod deltas;
 mod swim;
 
 pub(crate) use bincode::de::BorrowDecoder;
+pub(crate) use bincode::de::read::Reader;
 pub(crate) use bincode::enc::Encoder;
+pub(crate) use bincode::enc::write::Writer;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
 pub(crate) use deltas::{decode_deltas, deltas_head, has_deltas};
 pub(crate) use swim::{
-    Item as SwimItem, SWIM_ITEM_BYTES_MAX, endpoint, identity_bytes, restore_swim, sender_bytes,
-    split_member,
+    Item as SwimItem, SWIM_ITEM_BYTES_MAX, USUAL_BYTES as USUAL_IDENTITY_BYTES, endpoint,
+    identity_bytes, restore_swim, sender_bytes, split_member, take_usual as take_usual_identity,
+    usual as usual_identity,
 };
 pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 
@@ -69,6 +72,13 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) {
     bincode::encode_into_std_write(value, bytes, bincode::config::standard())
         .expect("the messages of this crate hold only types that bincode encodes");
+}
+
+/// Whether a message is a digest, by its first byte.
+pub(crate) fn has_digest(message: &[u8]) -> bool {
+    /// The case of [`Message`](crate::message::Message) that is one.
+    const CASE: u8 = 3;
+    message.first() == Some(&CASE)
 }
 
 /// Decodes what a datagram carries.

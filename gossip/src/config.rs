@@ -18,9 +18,10 @@ pub struct Timings {
     pub spread_period: Duration,
     /// A local change waits this long for company before it is first sent.
     pub spread_delay: Duration,
-    /// One member is compared with in each, up to [`DIGEST_NODES_FEW`] nodes.
+    /// One member is compared with in each, up to [`DIGEST_NODES_FEW`] nodes: whoever is probed
+    /// next, if that is at most half of it sooner. By default that is each probe.
     pub digest_period: Duration,
-    /// The same in larger clusters.
+    /// The same in larger clusters; by default each second probe.
     pub digest_period_many: Duration,
     /// One member that is down is tried again, and two views may be compared, in each.
     pub reconnect_period: Duration,

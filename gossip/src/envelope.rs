@@ -116,6 +116,11 @@ impl Seal {
     /// Begins an envelope in `bytes`, which is empty. The body is what is appended to it before
     /// [`finish`](Self::finish).
     pub(crate) fn begin(&self, sender: Sender, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.header(sender));
+    }
+
+    /// What an envelope begins with, but for the checksum, which [`finish`](Self::finish) puts in.
+    pub(crate) fn header(&self, sender: Sender) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[0] = WIRE_VERSION;
         header[1] = KEY_NONE;
@@ -123,7 +128,7 @@ impl Seal {
         header[14..22].copy_from_slice(&sender.epoch.to_be_bytes());
         header[22..CLUSTER_AT].copy_from_slice(&sender.counter.to_be_bytes());
         header[CLUSTER_AT..].copy_from_slice(&self.mark());
-        bytes.extend_from_slice(&header);
+        header
     }
 
     /// Closes an envelope that was begun.

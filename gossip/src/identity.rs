@@ -5,7 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::NodeId;
-use crate::codec::{BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError, Encoder};
+use crate::codec::{
+    BorrowDecode, BorrowDecoder, DecodeError, Encode, EncodeError, Encoder, Reader,
+    USUAL_IDENTITY_BYTES, Writer, take_usual_identity, usual_identity,
+};
 
 /// Where a node receives gossip: a [`SocketAddr`] without what only its own host knows (flow and
 /// scope), in 20 bytes instead of 32. Every node holds one for every other, and foca compares one
@@ -129,7 +132,7 @@ impl fmt::Debug for Endpoint {
 /// At one address the greater `(epoch, renew, node)` wins, so a restart replaces what it was
 /// before, and a node that was wrongly declared down comes back by raising `renew`. That does
 /// not touch its section: only a process start changes `epoch`.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Encode, BorrowDecode)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Identity {
     /// Where it receives gossip.
     pub addr: Endpoint,
@@ -139,6 +142,31 @@ pub struct Identity {
     pub epoch: u64,
     /// How often it was wrongly declared down since.
     pub renew: u32,
+}
+
+/// As it would be derived: its fields in order.
+impl Encode for Identity {
+    fn encode<E: Encoder>(&self, to: &mut E) -> Result<(), EncodeError> {
+        if let Some(bytes) = usual_identity(self) {
+            return to.writer().write(&bytes);
+        }
+        (self.addr, self.node, self.epoch, self.renew).encode(to)
+    }
+}
+
+impl<'de, Context> BorrowDecode<'de, Context> for Identity {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        from: &mut D,
+    ) -> Result<Self, DecodeError> {
+        let bytes = from.reader().peek_read(USUAL_IDENTITY_BYTES);
+        if let Some(usual) = bytes.and_then(|mut bytes| take_usual_identity(&mut bytes)) {
+            from.claim_bytes_read(USUAL_IDENTITY_BYTES)?;
+            from.reader().consume(USUAL_IDENTITY_BYTES);
+            return Ok(usual);
+        }
+        let (addr, node, epoch, renew) = BorrowDecode::borrow_decode(from)?;
+        Ok(Self { addr, node, epoch, renew })
+    }
 }
 
 impl Identity {
@@ -226,6 +254,22 @@ mod tests {
             assert_eq!(endpoint.socket(), addr);
             assert_eq!(endpoint.to_string(), addr.to_string());
             assert_eq!(crate::codec::encode(&endpoint), crate::codec::encode(&addr));
+        }
+    }
+
+    #[test]
+    fn an_identity_is_its_fields_in_order_on_the_wire() {
+        let addr: SocketAddr = "10.0.0.1:4162".parse().unwrap();
+        let near: SocketAddr = "[2001:db8::1]:80".parse().unwrap();
+        for (node, epoch, renew) in [(u64::MAX, 1 << 41, 1), (7, 1 << 41, 0), (1 << 40, 300, 251)] {
+            for addr in [addr, near] {
+                let identity = Identity { addr: addr.into(), node: NodeId(node), epoch, renew };
+                let bytes = crate::codec::encode(&identity);
+                assert_eq!(bytes, crate::codec::encode(&(addr, node, epoch, renew)));
+                assert_eq!(crate::codec::decode_datagram::<Identity>(&bytes).unwrap(), identity);
+                let cut = crate::codec::decode_datagram::<Identity>(&bytes[..bytes.len() - 1]);
+                assert!(cut.is_err());
+            }
         }
     }
 

@@ -41,12 +41,13 @@ use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
 
-pub use sends::Packets;
+pub(crate) use sends::FRONT_BYTES;
+pub use sends::{Packet, Packets};
 
 /// Most members known at once, those that are down included.
 pub const MEMBERS_MAX: usize = 10_000;
 
-/// Most rumours about members that news by stream may make the line of them. Each is sent ten
+/// Most rumours about members that news by stream may make the line of them. Each is sent eight
 /// times, some thirty in a packet, three packets in each tenth of a second: so many take a second.
 const RUMOURS_MAX: usize = 96;
 
@@ -285,7 +286,7 @@ impl Membership {
     pub fn leave(&mut self, now: Moment) {
         self.effects.advance(now);
         if !self.has_left {
-            // N07 and N11, class "quiet leave"; the other half is in `leave_if_due`.
+            // N07 and N11, class "quiet leave"; the other half is in `leave_round`.
             if !mutant!(N07)
                 && !mutant!(N11)
                 && let Err(error) = self.foca.leave_cluster(&mut self.effects)
@@ -316,6 +317,10 @@ impl Membership {
 
     /// Members that are down, did not leave, and are not back under another address.
     pub fn down(&self) -> Vec<Identity> {
+        // As a rule nobody is, and all of them are far away in memory.
+        if self.foca.num_members() == self.known_count() {
+            return Vec::new();
+        }
         let down = self.foca.iter_membership_state().filter(|m| m.state() == State::Down);
         down.map(|member| *member.id())
             .filter(|id| self.left.get(&id.node).is_none_or(|&epoch| id.epoch > epoch))
@@ -408,6 +413,11 @@ impl Membership {
     /// `slowness` times the usual on top. 0 is as usual.
     pub fn set_slowness(&mut self, slowness: u32) {
         self.effects.slowness = slowness;
+    }
+
+    /// Whether rounds of rumours are half as far apart again as usual: fewer packets tell the same.
+    pub(crate) fn slow_rumours(&mut self, are_slow: bool) {
+        self.effects.has_slow_rumours = are_slow;
     }
 
     /// How often replies to strangers were cut or withheld since the last call.

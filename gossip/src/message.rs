@@ -36,6 +36,11 @@ pub const KIND_SWIM_SHORT: u8 = 2;
 /// First byte of a datagram's body that is a [`Message`].
 pub const KIND_MESSAGE: u8 = 1;
 
+/// A [`Message`], after its length in two bytes, big-endian, and then what follows
+/// [`KIND_SWIM_SHORT`]: a digest goes with a probe, so that an idle node wakes, sends and is woken
+/// two times a second less.
+pub const KIND_MESSAGE_SWIM: u8 = 3;
+
 /// How far an owner's section goes at the sender.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
 pub struct Head {
@@ -251,12 +256,26 @@ impl Frame {
 pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {
     match body {
         [KIND_SWIM, swim @ ..] => Some(Cow::Borrowed(swim)),
-        [KIND_SWIM_SHORT, swim @ ..] => {
+        _ => {
             let mut whole = Vec::new();
-            restore_swim(swim, sender.node, sender.epoch, &mut whole)?;
+            restore_swim(short_swim(body)?, sender.node, sender.epoch, &mut whole)?;
             Some(Cow::Owned(whole))
         }
-        _ => None,
+    }
+}
+
+/// The message and the packet of the failure detector, in its short form, of a datagram that has
+/// both; `None`: it is something else, or cut.
+pub(crate) fn message_and_swim(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [KIND_MESSAGE_SWIM, high, low, rest @ ..] = body else { return None };
+    rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))
+}
+
+/// The packet of the failure detector in the body of a datagram that has it in its short form.
+fn short_swim(body: &[u8]) -> Option<&[u8]> {
+    match body {
+        [KIND_SWIM_SHORT, swim @ ..] => Some(swim),
+        _ => message_and_swim(body).map(|(_, swim)| swim),
     }
 }
 
@@ -268,13 +287,12 @@ pub(crate) fn swim_packet_in<'a>(
 ) -> Option<&'a [u8]> {
     match body {
         [KIND_SWIM, swim @ ..] => Some(swim),
-        [KIND_SWIM_SHORT, swim @ ..] => {
+        _ => {
             let mut rest = &mut room[..];
-            restore_swim(swim, sender.node, sender.epoch, &mut rest)?;
+            restore_swim(short_swim(body)?, sender.node, sender.epoch, &mut rest)?;
             let len = DATAGRAM_BYTES_MAX - rest.len();
             Some(&room[..len])
         }
-        _ => None,
     }
 }
 
@@ -283,8 +301,7 @@ pub(crate) fn swim_packet_in<'a>(
 pub fn swim_kind(body: &[u8]) -> Option<SwimKind> {
     match body {
         [KIND_SWIM, swim @ ..] => peek_swim(swim),
-        [KIND_SWIM_SHORT, swim @ ..] => peek_short_swim(swim),
-        _ => None,
+        _ => peek_short_swim(short_swim(body)?),
     }
 }
 
@@ -296,7 +313,10 @@ pub fn describe(bytes: &[u8]) -> &'static str {
         return "junk";
     };
     if let Some(swim) = swim_packet(sender, body) {
-        return describe_swim(&swim);
+        return match describe_swim(&swim) {
+            "ping" if body[0] == KIND_MESSAGE_SWIM => "ping+digest",
+            name => name,
+        };
     }
     match body {
         // Which case of an enum follows is its first byte.

@@ -21,13 +21,14 @@ pub struct Digest {
     key: u64,
     values: [u32; BUCKETS_MAX],
     owners: usize,
+    changes: u64,
 }
 
 impl Digest {
     /// Of nothing. `key` differs between clusters, so that states that hide a difference cannot be
     /// prepared.
     pub const fn new(key: u64) -> Self {
-        Self { key, values: [0; BUCKETS_MAX], owners: 0 }
+        Self { key, values: [0; BUCKETS_MAX], owners: 0, changes: 0 }
     }
 
     /// How many buckets `owners` owners fall into: the power of two at or above the square root.
@@ -59,10 +60,16 @@ impl Digest {
             }
         };
         if value != counted {
+            self.changes += 1;
             self.values[usize::from(bucket)] ^= counted ^ value;
             self.owners = self.owners + usize::from(value != 0) - usize::from(counted != 0);
         }
         value
+    }
+
+    /// How often a value changed: what was made of them holds while this is the same.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The values of `count` buckets, a power of two up to [`BUCKETS_MAX`], or of as many as are

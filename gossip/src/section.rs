@@ -39,6 +39,9 @@ pub const SECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Of those the owner leaves some free for what changes without a new key.
 const OWN_BYTES_MAX: usize = SECTION_BYTES_MAX - 512 * 1024;
 
+/// Room that is made for the writes of a delta: a new topic, or a node and its topic.
+const OPS_USUAL: usize = 2;
+
 /// Keys of one owner, in one epoch, up to one version.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Section {
@@ -239,8 +242,9 @@ impl Section {
         if have < self.floor {
             return None;
         }
+        let ops = Vec::with_capacity(OPS_USUAL);
         let mut delta =
-            Delta { epoch: self.epoch, from: have, to: self.ver, floor: self.floor, ops: vec![] };
+            Delta { epoch: self.epoch, from: have, to: self.ver, floor: self.floor, ops };
         let mut bytes = 0;
         for (key, entry) in self.entries.since(have.saturating_add(1)) {
             let op = op(key, entry);

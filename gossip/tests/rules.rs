@@ -288,7 +288,7 @@ fn news_of_a_member_does_not_wait_for_a_round_if_there_was_none_for_a_while() {
 }
 
 #[test]
-fn a_young_process_compares_ten_times_a_second_and_later_twice() {
+fn a_young_process_compares_ten_times_a_second_and_later_with_each_probe() {
     let mut cluster = alone();
     answers(&mut cluster, addr(2), &datagram(identity(2, 9, 2), Swim::Ping(1), &[]));
     let mut digests = [0; 4];
@@ -298,13 +298,16 @@ fn a_young_process_compares_ten_times_a_second_and_later_twice() {
         let mut sent = 0;
         while let Some(output) = cluster.poll() {
             if let Output::Datagram { bytes, .. } = output {
-                sent += usize::from(describe(&bytes) == "digest");
+                sent += usize::from(describe(&bytes).ends_with("digest"));
+                if tenth >= 30 {
+                    assert_ne!(describe(&bytes), "digest", "one by itself takes a wake-up");
+                }
             }
         }
         digests[tenth as usize / 10] += sent;
     }
     assert!(digests[..2].iter().sum::<usize>() >= 15, "{digests:?}");
-    assert_eq!(digests[3], 2, "{digests:?}");
+    assert!((2..=3).contains(&digests[3]), "{digests:?}");
 }
 
 #[test]

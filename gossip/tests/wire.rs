@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use foca::{Codec, Header, Member, Message as Swim, State};
 use grapevine_gossip::cluster::{Boot, Cluster, ClusterTime, ConnId, Input, Output};
-use grapevine_gossip::codec::{SwimCodec, decode_datagram, decode_frame, encode, shorten_swim};
+use grapevine_gossip::codec::{
+    SwimCodec, SwimKind, decode_datagram, decode_frame, encode, shorten_swim,
+};
 use grapevine_gossip::config::Timings;
 use grapevine_gossip::envelope::{OpenError, Seal, Sender};
 use grapevine_gossip::identity::Identity;
 use grapevine_gossip::message::{
-    Ask, Frame, Head, KIND_MESSAGE, KIND_SWIM, KIND_SWIM_SHORT, Liveness, MemberState, Message,
-    OwnedDelta, Purpose, describe, swim_packet,
+    Ask, Frame, Head, KIND_MESSAGE, KIND_MESSAGE_SWIM, KIND_SWIM, KIND_SWIM_SHORT, Liveness,
+    MemberState, Message, OwnedDelta, Purpose, describe, swim_kind, swim_packet,
 };
 use grapevine_gossip::producer::ProducerRecord;
 use grapevine_gossip::section::{Delta, Key, Op, Value};
@@ -165,13 +167,59 @@ fn what_a_node_sends_for_the_failure_detector_is_short() {
         while let Some(output) = cluster.poll() {
             let Output::Datagram { bytes, .. } = output else { continue };
             let (_, body) = Seal::none("test").open(&bytes).unwrap();
-            if describe(&bytes) == "ping" {
-                assert_eq!(body[0], KIND_SWIM_SHORT);
+            if describe(&bytes).starts_with("ping") {
+                assert_ne!(body[0], KIND_SWIM);
                 pings += 1;
             }
         }
     }
     assert!(pings >= 2, "{pings}");
+}
+
+#[test]
+fn a_digest_goes_with_a_probe_in_one_datagram() {
+    let Identity { node, epoch, .. } = identity();
+    let sender = Sender { node, epoch, counter: 1 };
+    let digest = encode(&messages()[3]);
+    let both = |ping: &[u8]| {
+        let (before, after) = shorten_swim(ping, node, epoch).unwrap();
+        [&[KIND_MESSAGE_SWIM, 0, digest.len() as u8], &digest[..], before, after].concat()
+    };
+    let ping = &packets()[0];
+    let body = both(ping);
+    assert_eq!(hex(&body[..3]), "03000b");
+    assert_eq!(swim_packet(sender, &body).as_deref(), Some(&ping[..]));
+    assert_eq!(swim_kind(&body), Some(SwimKind::Ping));
+    assert_eq!(describe(&Seal::none("test").seal(sender, &body)), "ping+digest");
+    // Both count: the probe is answered, and the digest, which shows another view, by stream.
+    let mut cluster = cluster_with_member();
+    let now = ClusterTime { at: Moment(3_000_000_000), wall_ns: 0 };
+    let from = SocketAddr::from(([10, 0, 0, 1], 4162));
+    let header = SwimCodec.decode_header(&ping[..]).unwrap();
+    let mut to_it = Vec::new();
+    let header = Header { dst: cluster.membership().me(), ..header };
+    SwimCodec.encode_header(&header, &mut to_it).unwrap();
+    let whole = both(&to_it);
+    let answers = |cluster: &mut Cluster| {
+        cluster.handle(now, Input::Datagram { from, bytes: &sealed(&whole) });
+        let (mut acks, mut calls) = (0, 0);
+        while let Some(output) = cluster.poll() {
+            match output {
+                Output::Datagram { bytes, .. } => acks += usize::from(describe(&bytes) == "ack"),
+                Output::Connect { .. } => calls += 1,
+                _ => {}
+            }
+        }
+        (acks, calls)
+    };
+    assert_eq!(answers(&mut cluster), (1, 1));
+    // Whoever was no member before is told no more than that this node is there.
+    assert_eq!(answers(&mut self::cluster()), (1, 0));
+    for cut in 0..3 + digest.len() {
+        assert_eq!(swim_packet(sender, &body[..cut]), None, "{cut}");
+        feed(&mut cluster, &sealed(&whole[..cut]), 3_000_000_000);
+    }
+    assert!(cluster.counters()["dropped_malformed"] >= 1);
 }
 
 #[test]
@@ -357,7 +405,7 @@ proptest! {
 
     #[test]
     fn a_node_survives_any_datagram_of_a_member(
-        kind in 0_u8..3,
+        kind in 0_u8..5,
         bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..20),
     ) {
         let mut cluster = cluster_with_member();

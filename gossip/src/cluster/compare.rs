@@ -9,8 +9,10 @@ use rand::RngExt;
 use super::Cluster;
 use crate::NodeId;
 use crate::catalogue::HeadOf;
+use crate::codec::{encode_into, has_digest};
+use crate::config::DIGEST_NODES_FEW;
 use crate::identity::Identity;
-use crate::message::{HEADS_MAX, Head, Message};
+use crate::message::{HEADS_MAX, Head, KIND_MESSAGE, Message};
 use crate::repair::BUCKETS_MAX;
 
 /// When so many buckets differ, and half of all, two nodes compare by stream if it is time for
@@ -19,6 +21,14 @@ const BUCKETS_MUCH: usize = 8;
 
 /// Most datagrams in which one digest is answered.
 const HEADS_DATAGRAMS_MAX: usize = 4;
+
+/// This node's digest as a message, of a view and of sections that have changed so often: while
+/// nothing happens it is made once, and others' are known to be equal without being read.
+#[derive(Debug, Default)]
+pub(super) struct OwnDigest {
+    of: Option<(u64, u64)>,
+    bytes: Vec<u8>,
+}
 
 impl Cluster {
     pub(super) fn compare_heads(
@@ -76,6 +86,8 @@ impl Cluster {
             self.stay_young(now);
             let begins = !self.is_carried(now) && self.views_differ(now, peer);
             goes_by_stream = begins && is_much;
+        } else if differing.is_empty() {
+            return self.digest_is_equal(now, peer);
         } else {
             self.periodic.differs_since = None;
             if is_much {
@@ -86,9 +98,6 @@ impl Cluster {
         }
         if differing.is_empty() {
             self.exchanged_at = Some(now);
-            if view == self.membership.view_hash() {
-                self.was_equal(now);
-            }
             return;
         }
         self.stay_young(now);
@@ -100,6 +109,16 @@ impl Cluster {
         for message in self.heads_told(&differing, buckets.len()) {
             self.send(peer.addr.socket(), &message);
         }
+    }
+
+    /// Another member knows what this node knows.
+    pub(super) fn digest_is_equal(&mut self, now: Moment, peer: Identity) {
+        self.periodic.differs_since = None;
+        if buggify!("views_compared_early", self.boot.seed, now.0) {
+            self.views_differ(now, peer);
+        }
+        self.exchanged_at = Some(now);
+        self.was_equal(now);
     }
 
     /// The heads in each of `buckets`, those from a random one on first, so that comparisons that
@@ -158,12 +177,88 @@ impl Cluster {
         messages
     }
 
-    /// Sends a digest to one member.
-    pub(super) fn send_digest(&mut self, to: SocketAddr) {
+    /// One member after the other, in an order shuffled anew each time, so that every pair meets:
+    /// whoever is probed now, if it is about time, else the next.
+    pub(super) fn digest_if_due(&mut self, now: Moment) {
+        let few = self.membership.active().len() < DIGEST_NODES_FEW;
+        let timings = &self.boot.timings;
+        let usual = if few { timings.digest_period } else { timings.digest_period_many };
+        let period = match self.is_young(now) {
+            false => usual,
+            true if self.is_middling(now) => usual.min(2 * timings.spread_period),
+            true => usual.min(timings.spread_period),
+        };
+        let is_near = self.periodic.next_digest <= now + period / 2;
+        let probed = self.membership.probed().filter(|_| is_near);
+        if probed.is_none() && self.periodic.next_digest > now {
+            return;
+        }
+        // X11, class "a period that grew".
+        self.periodic.next_digest = now + if mutant!(X11) { 2 * period } else { period };
+        // N03, class "done once, done for ever".
+        if self.membership.has_left() || (mutant!(N03) && self.join.is_synced) {
+            return;
+        }
+        if buggify!("digest_left_out", self.boot.seed, now.0) {
+            return;
+        }
+        if let Some(peer) = probed {
+            return self.send_digest_with_probe(peer.addr.socket());
+        }
+        if self.periodic.digest_order.is_empty() {
+            let everyone = self.membership.active().len();
+            let order = self.some_members(everyone);
+            // Not from `into_iter`: that would keep the memory of the identities.
+            self.periodic.digest_order = order.iter().map(|id| id.node).collect();
+        }
+        while let Some(node) = self.periodic.digest_order.pop() {
+            if let Some(peer) = self.membership.active().get(&node).copied() {
+                if buggify!("digest_twice", self.boot.seed, now.0) {
+                    self.send_digest(peer.addr.socket());
+                }
+                return self.send_digest(peer.addr.socket());
+            }
+        }
+    }
+
+    /// Sees to it that [`OwnDigest`] is of what this node knows now.
+    fn renew_digest(&mut self) {
+        let of = Some((self.membership.view_hash(), self.catalogue.digest().changes()));
+        if self.digest.of == of {
+            return;
+        }
         let values = self.catalogue.digest().values(None);
         let buckets = values.into_iter().flat_map(u32::to_le_bytes).collect();
         let view = self.membership.view_hash();
-        self.send(to, &Message::Digest { view, buckets });
+        let digest = &mut self.digest;
+        digest.of = of;
+        digest.bytes.clear();
+        encode_into(&Message::Digest { view, buckets }, &mut digest.bytes);
+    }
+
+    /// Whether this message is the digest that this node would send now: nothing differs.
+    pub(super) fn is_own_digest(&mut self, message: &[u8]) -> bool {
+        has_digest(message) && {
+            self.renew_digest();
+            self.digest.bytes == message
+        }
+    }
+
+    /// Sends a digest to one member.
+    pub(super) fn send_digest(&mut self, to: SocketAddr) {
+        self.renew_digest();
+        let bytes = std::mem::take(&mut self.digest.bytes);
+        self.send_body(to, KIND_MESSAGE, &bytes);
+        self.digest.bytes = bytes;
+    }
+
+    /// Sends a digest together with the probe that is to be sent to the same member.
+    pub(super) fn send_digest_with_probe(&mut self, to: SocketAddr) {
+        let Some(ping) = self.membership.take_ping() else { return self.send_digest(to) };
+        self.renew_digest();
+        let bytes = std::mem::take(&mut self.digest.bytes);
+        self.send_ping_with(to, ping, &bytes);
+        self.digest.bytes = bytes;
     }
 }
 

@@ -11,7 +11,8 @@ use crate::codec::{decode_datagram, decode_deltas, has_deltas};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
-    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, Head, KIND_MESSAGE, Message, OwnedDelta, swim_packet_in,
+    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, Head, KIND_MESSAGE, KIND_MESSAGE_SWIM, Message, OwnedDelta,
+    message_and_swim, swim_packet_in,
 };
 use crate::section::{Applied, Delta, Snapshot};
 use crate::spread::{FANOUT, Told};
@@ -46,6 +47,16 @@ impl Cluster {
         }
         match body.split_first() {
             Some((&KIND_MESSAGE, body)) => self.handle_body(now, from, sender, body),
+            Some((&KIND_MESSAGE_SWIM, _)) => {
+                let Some((message, _)) = message_and_swim(body) else {
+                    return self.count("dropped_malformed");
+                };
+                self.handle_swim(now, from, sender, body);
+                // Whoever is only now a member by what it claims is not told much in return.
+                if is_member {
+                    self.handle_body(now, from, sender, message);
+                }
+            }
             Some(_) | None => self.handle_swim(now, from, sender, body),
         }
     }
@@ -69,12 +80,18 @@ impl Cluster {
     }
 
     fn handle_body(&mut self, now: Moment, from: SocketAddr, sender: Sender, body: &[u8]) {
+        let peer = self.membership.active().get(&sender.node).copied();
+        if let Some(peer) = peer.filter(|peer| peer.epoch == sender.epoch)
+            && self.is_own_digest(body)
+        {
+            return self.digest_is_equal(now, peer);
+        }
         let message = match self.decode_message(body) {
             Ok(message) => message,
             Err(reason) => return self.count(reason),
         };
         // Answers go to the address membership knows, never to what a packet claims.
-        match self.membership.active().get(&sender.node).copied() {
+        match peer {
             Some(peer) if peer.epoch == sender.epoch => self.handle_message(now, peer, message),
             // N16, class "reflector"; the other half is in `handle_swim` of the membership.
             None if mutant!(N16) => {
@@ -180,6 +197,11 @@ impl Cluster {
             return;
         }
         let before = self.head_of(*owner);
+        // Most are no news. N01 and M14 look at those.
+        let is_known = before.0 == delta.epoch && before.1 >= delta.to;
+        if is_known && !mutant!(N01) && !mutant!(M14) {
+            return;
+        }
         match self.catalogue.apply_delta(*owner, delta) {
             Applied::Stale if delta.epoch < before.0 => {
                 sometimes!("stale_epoch_dropped");
@@ -337,14 +359,14 @@ impl Cluster {
     }
 
     /// One round of rumours.
+    #[inline(never)]
     pub(super) fn spread_round(&mut self, now: Moment) {
         let listeners = self.some_members(FANOUT);
         if listeners.is_empty() || self.membership.has_left() {
             return self.spread.clear();
         }
         let members = self.membership.active().len() + 1;
-        // A young process compares so often that half as many sends will do.
-        let members = if self.is_young(now) { members.isqrt() } else { members };
+        let members = self.members_to_tell(now, members);
         let parts = self.parts(now, self.spread.round(members));
         for (at, listener) in listeners.iter().enumerate() {
             // A rumour that is nearly over is not for all of them, nor for who has it already.

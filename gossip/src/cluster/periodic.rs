@@ -16,6 +16,9 @@ use crate::registrar::Now;
 /// Pause between two pieces of housekeeping.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A wake-up that comes this much before it does it, so that an idle node need not wake once more.
+const TICK_EARLY: Duration = Duration::from_millis(250);
+
 /// A wake-up this late means that the process did not run (stopped, swapped out, starved).
 pub(crate) const STALL: Duration = Duration::from_secs(1);
 
@@ -52,7 +55,8 @@ const YOUNG_PAUSE_PER_MEMBER: Duration = Duration::from_millis(1);
 /// come in a second while all are.
 const EQUAL_MANY: u32 = 8;
 
-/// With no more members than this, exchanges by stream are not put off.
+/// With no more members than this, exchanges by stream are not put off, nor is anything else: it
+/// costs little.
 const MEMBERS_FEW: usize = 32;
 
 /// Nor with more than this: when two halves of it meet, more comes at once than rumours are passed
@@ -76,12 +80,12 @@ const PEERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Periodic {
     next_tick: Moment,
-    next_digest: Moment,
+    pub(super) next_digest: Moment,
     next_reconnect: Moment,
     next_peers: Moment,
     peers: Vec<std::net::SocketAddr>,
     /// Members still to be compared with in this turn of the round robin.
-    digest_order: Vec<NodeId>,
+    pub(super) digest_order: Vec<NodeId>,
     /// Refused connections to be confirmed.
     refusals: Vec<(Moment, Identity)>,
     leave: Option<(Moment, u32)>,
@@ -157,16 +161,26 @@ impl Cluster {
             self.spread_round(at);
         }
         self.digest_if_due(at);
-        if self.periodic.next_tick <= at {
+        if self.periodic.next_tick <= at + TICK_EARLY {
             // X08, class "a deadline in the past".
             self.periodic.next_tick = if mutant!(X08) { at } else { at + TICK };
             self.tick(now);
         }
         self.join_if_due(at);
-        self.retry_pulls(at);
-        self.send_wishes(at);
-        self.confirm_due(at);
-        self.leave_if_due(at);
+        if !self.pulls.is_empty() {
+            self.retry_pulls(at);
+        }
+        if !self.catalogue.wishes_ref().is_empty() {
+            self.send_wishes(at);
+        }
+        if !self.periodic.refusals.is_empty() {
+            self.confirm_due(at);
+        }
+        if let Some((due, rounds)) = self.periodic.leave
+            && due <= at
+        {
+            self.leave_round(at, rounds);
+        }
     }
 
     /// This node's timers fire late: answers that it misses may be its own fault, so it judges
@@ -194,11 +208,11 @@ impl Cluster {
         if !self.membership.has_left() {
             self.remember_peers();
             self.membership.leave(now);
-            self.periodic.leave = Some((now, LEAVE_ROUNDS));
-            self.leave_if_due(now);
+            self.leave_round(now, LEAVE_ROUNDS);
         }
     }
 
+    #[inline(never)]
     fn tick(&mut self, now: Now) {
         let at = now.at;
         if !std::mem::take(&mut self.periodic.has_lagged) && self.periodic.slowness > 0 {
@@ -207,6 +221,7 @@ impl Cluster {
         }
         self.periodic.has_grown |= !self.is_young(at);
         self.membership.tick(at);
+        self.pace_rumours(at);
         let before = self.catalogue.own().ver;
         self.registrar.hide_silent(&mut self.catalogue, now);
         self.catalogue.collect(at, self.boot.seed);
@@ -279,9 +294,30 @@ impl Cluster {
     /// which is quickest if it compares as often as it may, nor in a small cluster, where they cost
     /// little, nor in a large one, where they are needed.
     fn saves_streams(&self, now: Moment) -> bool {
-        self.periodic.has_grown
-            && ((MEMBERS_FEW + 1..=MEMBERS_MANY).contains(&self.membership.known_count())
-                || buggify!("few_save_streams", self.boot.seed, now.0))
+        self.periodic.has_grown && self.is_middling(now)
+    }
+
+    /// Whether the cluster is so large that it is worth to send less, and so small that what is
+    /// found out a moment later is not much.
+    pub(super) fn is_middling(&self, now: Moment) -> bool {
+        (MEMBERS_FEW + 1..=MEMBERS_MANY).contains(&self.membership.known_count())
+            || buggify!("few_save_streams", self.boot.seed, now.0)
+    }
+
+    /// For how many members a rumour is told in a cluster of `members`: a young process compares so
+    /// often that half as many sends will do, or fewer still.
+    pub(super) fn members_to_tell(&self, now: Moment, members: usize) -> usize {
+        match (self.is_young(now), self.is_middling(now)) {
+            (false, _) => members,
+            (true, false) => members.isqrt(),
+            (true, true) => members.isqrt() / 2,
+        }
+    }
+
+    /// The pace of rumours about members; news of a topic does not take this way.
+    fn pace_rumours(&mut self, now: Moment) {
+        let are_slow = !self.is_young(now) && self.is_middling(now);
+        self.membership.slow_rumours(are_slow);
     }
 
     /// Everything was compared with somebody, whoever began it: the next time can wait.
@@ -304,6 +340,7 @@ impl Cluster {
     pub(super) fn grow_young(&mut self, now: Moment) {
         let period = self.boot.timings.spread_period;
         self.periodic.young_until = now + YOUNG;
+        self.pace_rumours(now);
         self.periodic.equal = 0;
         self.periodic.grown_at = now + YOUNG_MAX;
         self.periodic.next_digest = self.periodic.next_digest.min(now + period);
@@ -365,44 +402,8 @@ impl Cluster {
         }
     }
 
-    /// One member after the other, in an order shuffled anew each time, so that every pair meets.
-    fn digest_if_due(&mut self, now: Moment) {
-        if self.periodic.next_digest > now {
-            return;
-        }
-        let few = self.membership.active().len() < DIGEST_NODES_FEW;
-        let timings = &self.boot.timings;
-        let usual = if few { timings.digest_period } else { timings.digest_period_many };
-        let period = if self.is_young(now) { usual.min(timings.spread_period) } else { usual };
-        // X11, class "a period that grew".
-        self.periodic.next_digest = now + if mutant!(X11) { 2 * period } else { period };
-        // N03, class "done once, done for ever".
-        if self.membership.has_left() || (mutant!(N03) && self.join.is_synced) {
-            return;
-        }
-        if buggify!("digest_left_out", self.boot.seed, now.0) {
-            return;
-        }
-        if self.periodic.digest_order.is_empty() {
-            let everyone = self.membership.active().len();
-            let order = self.some_members(everyone);
-            // Not from `into_iter`: that would keep the memory of the identities.
-            self.periodic.digest_order = order.iter().map(|id| id.node).collect();
-        }
-        while let Some(node) = self.periodic.digest_order.pop() {
-            if let Some(peer) = self.membership.active().get(&node).copied() {
-                if buggify!("digest_twice", self.boot.seed, now.0) {
-                    self.send_digest(peer.addr.socket());
-                }
-                return self.send_digest(peer.addr.socket());
-            }
-        }
-    }
-
+    #[inline(never)]
     fn send_wishes(&mut self, now: Moment) {
-        if self.catalogue.wishes_ref().is_empty() {
-            return;
-        }
         let active = self.membership.active();
         let due = self.catalogue.wishes().due(now, |owner| active.contains_key(&owner));
         for wish in due {
@@ -424,10 +425,8 @@ impl Cluster {
         self.periodic.refusals.push((now + pause, identity));
     }
 
+    #[inline(never)]
     fn confirm_due(&mut self, now: Moment) {
-        if self.periodic.refusals.is_empty() {
-            return;
-        }
         let (due, later) =
             self.periodic.refusals.iter().partition::<Vec<_>, _>(|(at, _)| *at <= now);
         self.periodic.refusals = later;
@@ -440,11 +439,8 @@ impl Cluster {
         }
     }
 
-    fn leave_if_due(&mut self, now: Moment) {
-        let Some((at, rounds)) = self.periodic.leave else { return };
-        if at > now {
-            return;
-        }
+    #[inline(never)]
+    fn leave_round(&mut self, now: Moment, rounds: u32) {
         let mut members: Vec<Identity> = self.membership.active().values().copied().collect();
         // N07 and N11, class "quiet leave".
         if mutant!(N07) || mutant!(N11) {

@@ -114,10 +114,8 @@ impl Cluster {
     }
 
     /// Asks somebody else where an answer is overdue: first the owner, who has everything.
+    #[inline(never)]
     pub(super) fn retry_pulls(&mut self, now: Moment) {
-        if self.pulls.is_empty() {
-            return;
-        }
         let due = self.pulls.iter().filter(|(_, pull)| pull.retry_at <= now);
         let due: Vec<NodeId> = due.map(|(&owner, _)| owner).collect();
         for owner in due {

@@ -26,7 +26,7 @@ const NUMBER_EIGHT: u8 = 253;
 
 /// An identity as nearly all are: an IPv4 address with a port above 250, a node's number and an
 /// epoch that take all eight bytes, and few renewals.
-const USUAL_BYTES: usize = 27;
+pub(crate) const USUAL_BYTES: usize = 27;
 
 /// Where in it the port, the node and the epoch are, each after a byte that says how wide it is.
 const USUAL_WIDTHS: [(usize, u8); 3] = [(5, NUMBER_TWO), (8, NUMBER_EIGHT), (17, NUMBER_EIGHT)];
@@ -394,7 +394,7 @@ fn take_message(bytes: &mut &[u8]) -> Option<Message<Identity>> {
 }
 
 /// The bytes of an identity as nearly all are; `None`: it is another one.
-fn usual(identity: &Identity) -> Option<[u8; USUAL_BYTES]> {
+pub(crate) fn usual(identity: &Identity) -> Option<[u8; USUAL_BYTES]> {
     let Identity { addr, node, epoch, renew } = *identity;
     let ip = addr.ipv4()?;
     let is_wide = |number: u64| number > u32::MAX.into();
@@ -413,7 +413,7 @@ fn usual(identity: &Identity) -> Option<[u8; USUAL_BYTES]> {
 }
 
 /// The other way round, from the beginning of `bytes`.
-fn take_usual(bytes: &mut &[u8]) -> Option<Identity> {
+pub(crate) fn take_usual(bytes: &mut &[u8]) -> Option<Identity> {
     let (usual, rest) = bytes.split_first_chunk::<USUAL_BYTES>()?;
     if !is_usual(usual) {
         return None;

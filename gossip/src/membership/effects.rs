@@ -1,5 +1,6 @@
 //! What foca wants done: packets, timers, and what it has to say.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -34,8 +35,11 @@ pub(super) struct Effects {
     /// When the process last went on after a stall, and the number of the last timer set before.
     resumed: (Moment, u64),
     pub(super) sends: Packets,
-    /// In the order of their keys. There are few, and those set last are mostly due last.
-    timers: VecDeque<(Key, Timer<Identity>)>,
+    /// Which of them is a probe, and to whom, if one is.
+    pub(super) ping: Option<(usize, Identity)>,
+    /// The last is due first. As a rule there are three; a queue of as many as there were once, in
+    /// a partition, would go round in memory that nothing else has touched for long.
+    timers: Vec<(Key, Timer<Identity>)>,
     timer_count: u64,
     /// When to forget members that are down, by deadline: a day after their deaths, in order. In a
     /// partition they are half of the cluster, and a timer each would be most of what is held.
@@ -58,6 +62,8 @@ pub(super) struct Effects {
     incarnation: u16,
     /// See [`Membership::set_slowness`].
     pub(super) slowness: u32,
+    /// See [`Membership::slow_rumours`].
+    pub(super) has_slow_rumours: bool,
     /// Replies that were cut or withheld.
     pub(super) curbed: u64,
 }
@@ -104,7 +110,7 @@ impl Effects {
                 *at = *at + by;
             }
         }
-        self.timers.make_contiguous().sort_unstable_by_key(|(key, _)| *key);
+        self.timers.sort_unstable_by_key(|(key, _)| Reverse(*key));
         for (at, _) in &mut self.burials {
             *at = *at + by;
         }
@@ -118,20 +124,19 @@ impl Effects {
         let of_order = |order| self.timers.iter().position(|(key, _)| key.1 == order);
         let (Some(at), Some(next)) = (of_order(INDIRECT), of_order(PROBE)) else { return };
         let next = self.timers[next].0.0;
-        if let Some(((due, order, n), timer)) = self.timers.remove(at) {
-            self.set((next.max(due), order, n), timer);
-        }
+        let ((due, order, n), timer) = self.timers.remove(at);
+        self.set((next.max(due), order, n), timer);
     }
 
     fn set(&mut self, key: Key, timer: Timer<Identity>) {
-        let at = self.timers.partition_point(|(other, _)| *other < key);
+        let at = self.timers.partition_point(|(other, _)| *other > key);
         self.timers.insert(at, (key, timer));
     }
 
     /// The next timer that is due.
     pub(super) fn next_due(&mut self) -> Option<Timer<Identity>> {
         let now = self.now;
-        self.timers.pop_front_if(|(key, _)| key.0 <= now).map(|(_, timer)| timer)
+        self.timers.pop_if(|(key, _)| key.0 <= now).map(|(_, timer)| timer)
     }
 
     /// A member that has been down for so long that it is due to be forgotten, by its [`grave`].
@@ -143,7 +148,7 @@ impl Effects {
 
     /// When the next timer is due.
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        let timer = self.timers.front().map(|(key, _)| key.0);
+        let timer = self.timers.last().map(|(key, _)| key.0);
         let burial = self.burials.front().map(|&(at, _)| at);
         timer.into_iter().chain(burial).min()
     }
@@ -215,6 +220,8 @@ impl Runtime<Identity> for &mut Effects {
                 self.incarnation = header.src_incarnation;
                 if let foca::Message::Ping(number) = header.message {
                     self.probing = Some((header.dst, number));
+                    // It is told after it was sent.
+                    self.ping = Some((self.sends.len().saturating_sub(1), header.dst));
                 }
                 // The first of several requests says it all.
                 if let foca::Message::PingReq { target, .. } = header.message
@@ -242,6 +249,10 @@ impl Runtime<Identity> for &mut Effects {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
+        if self.sends.is_empty() {
+            // A round of rumours.
+            self.sends.reserve_exact(3);
+        }
         self.sends.push((to.addr, fitted(data)));
     }
 
@@ -263,10 +274,11 @@ impl Runtime<Identity> for &mut Effects {
             Timer::SendIndirectProbe { .. } | Timer::ProbeRandomMember(_) => {
                 after * (1 + self.slowness)
             }
+            Timer::PeriodicGossip(_) if self.has_slow_rumours => after * 3 / 2,
+            Timer::PeriodicGossip(_) => after,
             Timer::ChangeSuspectToDown { .. }
             | Timer::PeriodicAnnounce(_)
             | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_)
             | Timer::RemoveDown(_) => after,
         };
         self.timer_count += 1;
@@ -277,6 +289,16 @@ impl Runtime<Identity> for &mut Effects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_rumours_wait_half_as_long_again_and_nothing_else_does() {
+        let tenth = Duration::from_millis(100);
+        let mut effects = Effects { has_slow_rumours: true, ..Effects::default() };
+        (&mut effects).submit_after(Timer::PeriodicGossip(0), tenth);
+        (&mut effects).submit_after(Timer::ProbeRandomMember(0), tenth);
+        let due: Vec<u64> = effects.timers.iter().rev().map(|(key, _)| key.0.as_nanos()).collect();
+        assert_eq!(due, [100_000_000, 150_000_000]);
+    }
 
     #[test]
     fn after_a_stall_what_was_set_before_it_is_put_off_and_what_was_set_since_is_not() {
@@ -291,7 +313,7 @@ mod tests {
         effects.advance(second(115));
         (&mut effects).submit_after(Timer::PeriodicGossip(1), half);
         effects.postpone(Duration::from_secs(13));
-        let due: Vec<Moment> = effects.timers.iter().map(|(key, _)| key.0).collect();
+        let due: Vec<Moment> = effects.timers.iter().rev().map(|(key, _)| key.0).collect();
         let put_off = [second(113) + half, second(115) + half, second(115) + half];
         assert_eq!(due, put_off);
         // The next one is noticed at its wake-up.

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message};
 
 use super::foca_config::SWIM_BYTES_MAX;
+use super::sends::Packet;
 use crate::codec::{CodecError, SWIM_ITEM_BYTES_MAX, SwimCodec, SwimItem, identity_bytes};
 use crate::identity::Identity;
 
@@ -68,12 +69,12 @@ impl Codec<Identity> for Fitting {
 }
 
 /// A packet that foca sends, as it travels.
-pub(super) fn fitted(packet: &[u8]) -> Vec<u8> {
+pub(super) fn fitted(packet: &[u8]) -> Packet {
     let Some(([len, padding], rest)) = packet.split_first_chunk::<FRONT_BYTES>() else {
-        return Vec::new();
+        return Packet::of([&[], &[]]);
     };
     let (header, rest) = rest.split_at(rest.len().min(usize::from(*len)));
-    [header, rest.get(usize::from(*padding)..).unwrap_or(&[])].concat()
+    Packet::of([header, rest.get(usize::from(*padding)..).unwrap_or(&[])])
 }
 
 /// What is left over in a packet with this header that is full of members as large as its sender.
@@ -131,7 +132,7 @@ mod tests {
                 SwimCodec.encode_member(&Member::new(src, 0, State::Down), &mut member).unwrap();
                 assert_eq!(packet.remaining_mut() % member.len(), 0);
                 plain.put_u16(7);
-                assert_eq!(fitted(packet.get_ref()), plain);
+                assert_eq!(fitted(packet.get_ref()).swim(), plain);
             }
         }
     }
@@ -144,7 +145,7 @@ mod tests {
             let mut packet = Vec::new();
             Fitting.encode_header(&header, &mut packet).unwrap();
             assert_eq!(packet[1], 0);
-            assert_eq!(SwimCodec.decode_header(fitted(&packet).as_slice()).unwrap(), header);
+            assert_eq!(SwimCodec.decode_header(fitted(&packet).swim()).unwrap(), header);
         }
     }
 

@@ -1,15 +1,14 @@
 //! News that this node has heard before, so that nobody looks at it again.
 //!
-//! In SWIM each node sends each rumour about ten times, so of ten rumours nine are known to whoever
+//! In SWIM each node sends each rumour eight times, so of eight rumours seven are known to whoever
 //! gets them. What foca knows of a member only grows, by identity, incarnation and state, until the
 //! member is forgotten a day after its death: the same news once more changes nothing. It is
 //! recognised by its bytes, before they are decoded and before foca searches its members.
 
-use std::borrow::Cow;
-
 use crate::codec::{endpoint, split_member};
 use crate::identity::Endpoint;
 use crate::keyed;
+use crate::message::DATAGRAM_BYTES_MAX;
 
 /// Places for each member: in a partition there are two rumours about each, and an alive one.
 const PLACES_PER_MEMBER: usize = 2;
@@ -24,15 +23,26 @@ pub(super) struct Heard {
     places: Vec<Mark>,
 }
 
+/// Room that is made for news that a packet brings.
+const NEWS_USUAL: usize = 8;
+
+/// Bytes of nearly all ports, after an address.
+const PORT_BYTES_USUAL: usize = 3;
+
 /// What is kept of a hash: of two thousand million news one is taken for one of the two that are
 /// kept in its place, and that node finds out by comparing views.
 type Mark = u32;
 
 /// A packet without what was heard before.
 pub(super) struct Sifted<'a> {
-    pub(super) packet: Cow<'a, [u8]>,
+    pub(super) packet: &'a [u8],
     /// Hashes of the news that are left, for [`Heard::believed`].
     pub(super) news: Vec<u64>,
+}
+
+/// Whether a packet with these updates tells of anybody, which most do not while nothing happens.
+pub(super) fn has_news(updates: &[u8]) -> bool {
+    !matches!(updates.split_first_chunk::<2>(), None | Some(([0, 0], _)))
 }
 
 impl Heard {
@@ -40,47 +50,55 @@ impl Heard {
     /// many members. News about `me` are never left out: each is to be refuted. `key` is of the
     /// hash, `members` how many are known.
     ///
-    /// A packet that cannot be read stays as it is.
+    /// A packet that cannot be read stays as it is; what is left of others is put together in
+    /// `room`, which is enough for any datagram.
+    #[inline(never)]
     pub(super) fn sift<'a>(
         &mut self,
         packet: &'a [u8],
         updates: usize,
         (key, me, members): (u64, Endpoint, usize),
+        room: &'a mut [u8; DATAGRAM_BYTES_MAX],
     ) -> Sifted<'a> {
-        let whole = |news| Sifted { packet: Cow::Borrowed(packet), news };
+        let whole = |news| Sifted { packet, news };
         let (header, updates) = packet.split_at(packet.len() - updates);
         let Some((count, mut rest)) = updates.split_first_chunk::<2>() else {
             return whole(Vec::new());
         };
         let count = u16::from_be_bytes(*count);
-        if count == 0 {
+        if packet.len() > room.len() {
             return whole(Vec::new());
         }
         self.make_room(members);
-        let mut pending = Vec::new();
-        let mut sifted = Vec::with_capacity(packet.len());
-        sifted.extend_from_slice(header);
-        sifted.extend_from_slice(&[0; 2]);
+        let mut pending = Vec::with_capacity(usize::from(count).min(NEWS_USUAL));
+        // As far as what is kept goes.
+        let mut end = header.len() + 2;
         let me = endpoint(me);
+        let me = me.as_slice();
+        // The last byte of the address, where most differ, before all of it.
+        let last = me.len().saturating_sub(PORT_BYTES_USUAL + 1);
         let mut kept: u16 = 0;
         for _ in 0..count {
             let Some(news) = split_member(&mut rest) else { return whole(pending) };
-            if !news.starts_with(me.as_slice()) {
+            let is_about_me = news.get(last) == me.get(last) && news.starts_with(me);
+            if !is_about_me {
                 let hash = keyed::hash(key, news);
                 if self.has(hash) {
                     continue;
                 }
                 pending.push(hash);
             }
-            sifted.extend_from_slice(news);
+            room[end..end + news.len()].copy_from_slice(news);
+            end += news.len();
             kept += 1;
         }
         if kept == count || !rest.is_empty() {
             return whole(pending);
         }
         let at = header.len();
-        sifted[at..at + 2].copy_from_slice(&kept.to_be_bytes());
-        Sifted { packet: Cow::Owned(sifted), news: pending }
+        room[..at].copy_from_slice(header);
+        room[at..at + 2].copy_from_slice(&kept.to_be_bytes());
+        Sifted { packet: &room[..end], news: pending }
     }
 
     /// These were believed.
@@ -151,16 +169,18 @@ mod tests {
         bytes
     }
 
-    fn sift(heard: &mut Heard, packet: &[u8]) -> Vec<u8> {
-        sifted(heard, packet).packet.to_vec()
+    fn sifted(heard: &mut Heard, packet: &[u8]) -> (Vec<u8>, Vec<u64>) {
+        let (mut room, updates) = ([0; DATAGRAM_BYTES_MAX], packet.len() - b"header".len());
+        let Sifted { packet, news } = heard.sift(packet, updates, (1, endpoint(1), 10), &mut room);
+        (packet.to_vec(), news)
     }
 
-    fn sifted<'a>(heard: &mut Heard, packet: &'a [u8]) -> Sifted<'a> {
-        heard.sift(packet, packet.len() - b"header".len(), (1, endpoint(1), 10))
+    fn sift(heard: &mut Heard, packet: &[u8]) -> Vec<u8> {
+        sifted(heard, packet).0
     }
 
     fn believe(heard: &mut Heard, packet: &[u8]) {
-        let Sifted { news, .. } = sifted(heard, packet);
+        let (_, news) = sifted(heard, packet);
         heard.believed(&news);
     }
 
