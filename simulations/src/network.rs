@@ -83,7 +83,8 @@ pub(crate) struct Network {
     streamed: FxHashMap<usize, u32>,
     cuts: Cuts,
     /// The plan's link, its rules', the faults'.
-    qualities: Vec<Link>,
+    /// Each with whether it does nothing but delay.
+    qualities: Vec<(Link, bool)>,
     /// Which of them each link has; empty while all have the first.
     quality_of: Vec<u16>,
     /// Links in the bad time of [`Burst`].
@@ -121,7 +122,8 @@ impl Network {
         faults: impl Iterator<Item = &'a TimedFault>,
     ) {
         self.cuts.clear();
-        self.qualities = vec![plan.link.clone()];
+        self.qualities.clear();
+        self.add_quality(&plan.link);
         self.quality_of.clear();
         for rule in &plan.link_rules {
             let quality = self.add_quality(&rule.link);
@@ -160,7 +162,7 @@ impl Network {
     }
 
     fn add_quality(&mut self, link: &Link) -> u16 {
-        self.qualities.push(link.clone());
+        self.qualities.push((link.clone(), is_plain(link)));
         u16::try_from(self.qualities.len() - 1).unwrap_or(0)
     }
 
@@ -196,6 +198,10 @@ impl Network {
     }
 
     fn link(&self, at: usize) -> &Link {
+        &self.quality(at).0
+    }
+
+    fn quality(&self, at: usize) -> &(Link, bool) {
         let quality = self.quality_of.get(at).copied().unwrap_or(0);
         &self.qualities[usize::from(quality)]
     }
@@ -210,6 +216,17 @@ impl Network {
         if !self.reaches(from, to) {
             return Fate::Lost("cut");
         }
+        let (link, is_plain) = self.quality(at);
+        if *is_plain {
+            let after = delay_ns(&link.delay, draw, field::DELAY);
+            return Fate::Arrives { after, again: None, damage: Damage::default() };
+        }
+        self.carry_badly(at, draw, len, now)
+    }
+
+    /// The same on a link that does more than to delay.
+    #[inline(never)]
+    fn carry_badly(&mut self, at: usize, draw: Draw, len: usize, now: u64) -> Fate {
         let (loss, burst, mtu) = {
             let link = self.link(at);
             (link.loss, link.burst, link.mtu)
@@ -291,6 +308,13 @@ impl Network {
         waiting.push_back(departs);
         Some(departs - now)
     }
+}
+
+/// Whether a link does nothing to a datagram but delay it.
+fn is_plain(link: &Link) -> bool {
+    let chances = [link.loss, link.dup, link.reorder, link.corrupt, link.truncate];
+    let is_bad = chances.iter().any(|chance| *chance > 0.0);
+    !is_bad && link.burst.is_none() && link.mtu.is_none() && link.rate.is_none()
 }
 
 fn sending_ns(len: usize, bytes_per_second: u64) -> u64 {

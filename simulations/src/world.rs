@@ -35,7 +35,6 @@ use grapevine_gossip::coverage::watch;
 use grapevine_gossip::mutant;
 use grapevine_protocol::Moment;
 use rustc_hash::FxHashMap;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::broker::Brokers;
 use crate::coverage::Pairs;
@@ -56,6 +55,7 @@ pub use hooks::{Cause, Deed, End, NodeView, producer, topic_name};
 pub(crate) use lives::timings;
 pub(crate) use node::index_of;
 pub(crate) use progress::Progress;
+use progress::summary;
 
 /// Pause between checks of rules about everyone.
 pub const LOOK_PERIOD: Duration = Duration::from_millis(500);
@@ -231,6 +231,16 @@ impl<'r> World<'r> {
         match event {
             Event::Datagram { to, parcel } => self.datagram_arrives(to as usize, parcel),
             Event::Wake { node } => self.wake(node as usize),
+            other => self.happen_rarely(other),
+        }
+    }
+
+    /// Apart from datagrams and wake-ups, as in `perform`.
+    #[inline(never)]
+    fn happen_rarely(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            // `happen` sees to those.
+            Event::Datagram { .. } | Event::Wake { .. } => Ok(()),
             Event::Turn { node } => {
                 self.nodes[node as usize].turn_at = None;
                 self.go_on(node as usize)
@@ -366,7 +376,7 @@ impl<'r> World<'r> {
                 let bytes = &parcel.bytes;
                 self.oracle.received(index, parcel.source, bytes.len());
                 cluster.handle(time, Input::Datagram { from: parcel.source, bytes });
-                (Cause::Datagram, xxh3_64_with_seed(bytes, 0))
+                (Cause::Datagram, summary(bytes))
             }
             other => self.give_other(index, time, other),
         };

@@ -325,7 +325,7 @@ fn a_healthy_core_agrees_while_the_rest_stays_broken() {
 
 #[test]
 fn a_run_can_be_stopped_early_and_is_the_same_up_to_there() {
-    let plan = calm(4, 3);
+    let plan = calm(8, 3);
     let whole = World::new(&plan).run(None);
     let part = World::new(&plan).until(secs(12)).run(None);
     assert_eq!(part.violation, None);

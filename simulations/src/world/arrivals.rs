@@ -1,11 +1,10 @@
 //! What a core is told beside datagrams.
 
 use grapevine_gossip::cluster::{ClusterTime, Input};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::World;
 use super::hooks::Cause;
 use super::node::Arrival;
+use super::{World, summary};
 
 impl World<'_> {
     /// Apart from datagrams, as in `perform`. Why the node was called, and a number for what it was
@@ -31,7 +30,7 @@ impl World<'_> {
             }
             Arrival::Frame { conn, bytes, .. } => {
                 cluster.handle(time, Input::Frame(*conn, bytes));
-                (Cause::Frame, xxh3_64_with_seed(bytes, conn.0))
+                (Cause::Frame, summary(bytes) ^ conn.0)
             }
             Arrival::Closed { conn, is_refused } => {
                 let (conn, is_refused) = (*conn, *is_refused);

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use grapevine_gossip::envelope::HEADER_BYTES;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::World;
@@ -50,4 +51,11 @@ impl World<'_> {
             self.checkpoints.push(self.hash);
         }
     }
+}
+
+/// What the hash chain has of a message: its header, which has a checksum of what follows it, and
+/// how long it is.
+pub(super) fn summary(message: &[u8]) -> u64 {
+    let header = &message[..message.len().min(HEADER_BYTES)];
+    xxh3_64_with_seed(header, message.len() as u64)
 }

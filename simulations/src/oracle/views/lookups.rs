@@ -18,10 +18,10 @@ pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), V
     for producer in row.visible() {
         let producer: &Producer = producer;
         let allowed = allowed.get_or_insert_with(|| who_may_be_listed(topic, cluster));
-        let is_it = |other: &&Producer| {
-            std::ptr::eq(producer, *other) || address(producer) == address(other)
-        };
-        if !allowed.iter().any(is_it) {
+        // As a rule it is the very same.
+        let is_listed = allowed.iter().any(|other| std::ptr::eq(producer, *other))
+            || allowed.iter().any(|other| address(producer) == address(other));
+        if !is_listed {
             let what = format!("topic={topic} producer={}", producer.address());
             return Err(violation("S6", "listed-without-cause", node, what));
         }
