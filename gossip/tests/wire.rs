@@ -213,8 +213,8 @@ fn a_digest_goes_with_a_probe_in_one_datagram() {
         (acks, calls)
     };
     assert_eq!(answers(&mut cluster), (1, 1));
-    // Whoever was no member before is told no more than that this node is there.
-    assert_eq!(answers(&mut self::cluster()), (1, 0));
+    // The digest of whoever was no member before is not looked at.
+    assert_eq!(answers(&mut self::cluster()).1, 0);
     for cut in 0..3 + digest.len() {
         assert_eq!(swim_packet(sender, &body[..cut]), None, "{cut}");
         feed(&mut cluster, &sealed(&whole[..cut]), 3_000_000_000);
