@@ -41,7 +41,7 @@ use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
 
-pub(crate) use sends::FRONT_BYTES;
+pub(crate) use sends::DATAGRAM_FRONT_BYTES;
 pub use sends::{Packet, Packets};
 
 /// Most members known at once, those that are down included.

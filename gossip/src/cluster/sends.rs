@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Cluster, Output};
 use crate::codec::{encode_into, shorten_swim};
 use crate::envelope::{HEADER_BYTES, Sender};
-use crate::membership::{FRONT_BYTES, Packet};
+use crate::membership::{DATAGRAM_FRONT_BYTES, Packet};
 use crate::message::{
     DATAGRAM_BYTES_MAX, KIND_MESSAGE, KIND_MESSAGE_SWIM, KIND_SWIM, KIND_SWIM_SHORT, Message,
 };
@@ -53,7 +53,7 @@ impl Cluster {
             // Made before this node took a greater epoch.
             None => (KIND_SWIM, 0, 0),
         };
-        let mut front = [kind; FRONT_BYTES];
+        let mut front = [kind; DATAGRAM_FRONT_BYTES];
         let sender = self.next_sender();
         front[..HEADER_BYTES].copy_from_slice(&self.seal.header(sender));
         let mut bytes = packet.into_datagram(&front, kept, left_out);

@@ -16,18 +16,18 @@ const PLACES_PER_MEMBER: usize = 2;
 /// Fewest and most places, of 4 bytes each.
 const PLACES: (usize, usize) = (64, 8192);
 
+/// Room that is made for news that a packet brings.
+const NEWS_USUAL: usize = 8;
+
+/// Bytes of nearly all ports, after an address.
+const PORT_BYTES_USUAL: usize = 3;
+
 /// Hashes of the news heard last.
 #[derive(Default)]
 pub(super) struct Heard {
     /// Two neighbours are for the same news. Zero: none.
     places: Vec<Mark>,
 }
-
-/// Room that is made for news that a packet brings.
-const NEWS_USUAL: usize = 8;
-
-/// Bytes of nearly all ports, after an address.
-const PORT_BYTES_USUAL: usize = 3;
 
 /// What is kept of a hash: of two thousand million news one is taken for one of the two that are
 /// kept in its place, and that node finds out by comparing views.

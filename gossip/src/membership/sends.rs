@@ -8,7 +8,7 @@ use crate::envelope::HEADER_BYTES;
 use crate::identity::{Endpoint, Identity};
 
 /// What is before a packet in a datagram: the envelope's header, and the kind.
-pub(crate) const FRONT_BYTES: usize = HEADER_BYTES + 1;
+pub(crate) const DATAGRAM_FRONT_BYTES: usize = HEADER_BYTES + 1;
 
 /// A packet of the failure detector, with room for what is before it in a datagram.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ impl Packet {
     /// A packet of these parts.
     pub(super) fn of(parts: [&[u8]; 2]) -> Self {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(FRONT_BYTES + len);
-        bytes.extend_from_slice(&[0; FRONT_BYTES]);
+        let mut bytes = Vec::with_capacity(DATAGRAM_FRONT_BYTES + len);
+        bytes.extend_from_slice(&[0; DATAGRAM_FRONT_BYTES]);
         for part in parts {
             bytes.extend_from_slice(part);
         }
@@ -28,25 +28,28 @@ impl Packet {
 
     /// The packet.
     pub fn swim(&self) -> &[u8] {
-        self.0.get(FRONT_BYTES..).unwrap_or(&[])
+        self.0.get(DATAGRAM_FRONT_BYTES..).unwrap_or(&[])
     }
 
     fn truncate(&mut self, len: usize) {
-        self.0.truncate(FRONT_BYTES + len);
+        self.0.truncate(DATAGRAM_FRONT_BYTES + len);
     }
 
     /// A datagram that begins with `front`. Of the packet `left_out` bytes after the first `kept`
     /// are left out.
     pub(crate) fn into_datagram(
         self,
-        front: &[u8; FRONT_BYTES],
+        front: &[u8; DATAGRAM_FRONT_BYTES],
         kept: usize,
         left_out: usize,
     ) -> Vec<u8> {
         let mut bytes = self.0;
-        bytes.copy_within(FRONT_BYTES..FRONT_BYTES + kept, FRONT_BYTES + left_out);
+        bytes.copy_within(
+            DATAGRAM_FRONT_BYTES..DATAGRAM_FRONT_BYTES + kept,
+            DATAGRAM_FRONT_BYTES + left_out,
+        );
         bytes.drain(..left_out);
-        bytes[..FRONT_BYTES].copy_from_slice(front);
+        bytes[..DATAGRAM_FRONT_BYTES].copy_from_slice(front);
         bytes
     }
 }
