@@ -21,7 +21,7 @@ use crate::NodeId;
 use crate::config::Timings;
 use crate::node_map::NodeMap;
 use crate::repair::Digest;
-use crate::section::{Applied, Delta, Key, Name, Section, Snapshot, Value, shared_name};
+use crate::section::{Applied, Delta, Key, Name, Section, Snapshot, Value};
 use crate::wish::{What, Wish, Wishes};
 
 use audit::Audit;
@@ -404,10 +404,7 @@ impl Catalogue {
             last = Some(&key.topic);
             let has = self.section(owner).is_some_and(|s| s.topic(&key.topic).next().is_some());
             if has {
-                let is_sharing = self.audit.as_ref().is_some_and(Audit::is_sharing);
-                let name =
-                    if is_sharing { shared_name(&key.topic) } else { Arc::clone(&key.topic) };
-                self.owners_of.entry(name).or_default().insert(owner);
+                self.owners_of.entry(Arc::clone(&key.topic)).or_default().insert(owner);
             } else if let Some(owners) = self.owners_of.get_mut(&key.topic) {
                 owners.remove(owner);
                 // N17, class "names are never freed".

@@ -5,6 +5,7 @@
 //! raises the version byte of the envelope.
 
 mod deltas;
+mod known;
 mod swim;
 
 pub(crate) use bincode::de::BorrowDecoder;
@@ -14,7 +15,8 @@ pub(crate) use bincode::enc::write::Writer;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
-pub(crate) use deltas::{decode_deltas, deltas_head, has_deltas};
+pub(crate) use deltas::{decode_deltas, deltas_frame, deltas_head, has_deltas};
+pub(crate) use known::keep_decoded;
 pub(crate) use swim::{
     Item as SwimItem, SWIM_ITEM_BYTES_MAX, USUAL_BYTES as USUAL_IDENTITY_BYTES, endpoint,
     identity_bytes, restore_swim, sender_bytes, split_member, take_usual as take_usual_identity,

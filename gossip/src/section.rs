@@ -19,12 +19,12 @@ use std::sync::Arc;
 use rustc_hash::FxHasher;
 
 use crate::audit::{Touch, entry_hash};
+use crate::codec::encode;
 use crate::producer::ProducerRecord;
 
 use entries::Shared;
 
 pub use crate::name::Name;
-pub(crate) use entries::shared_name;
 pub use key::{Applied, Delta, Entry, Key, Op, ProducerId, Snapshot, Value};
 
 /// Most keys one section may hold: 65,535 topics with seven channels each.
@@ -263,6 +263,21 @@ impl Section {
             }
         }
         Some(delta)
+    }
+
+    /// The writes of the delta from 0, encoded, and the upper bound of their size, if they are no
+    /// more than `ops_max` and `bytes_max`. A section that is new is told many times before it
+    /// changes: they are encoded once.
+    pub(crate) fn encoded(&self, ops_max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        let (ops, _, size) = self.entries.load();
+        if self.floor > 0 || ops > ops_max || size > bytes_max {
+            return None;
+        }
+        if let Some(bytes) = self.entries.encoded.get() {
+            return Some((bytes, size));
+        }
+        let delta = self.delta_since(0, ops_max, bytes_max)?;
+        Some((self.entries.encoded.get_or_init(|| encode(&delta.ops).into()), size))
     }
 
     /// The whole section.

@@ -224,14 +224,20 @@ pub(crate) struct Registered {
 #[derive(Clone, Debug, Default)]
 struct ChannelProducers {
     records: Vec<Arc<ProducerRecord>>,
-    /// Places in `records`, by address: a row is built anew with each change of the topic, and
-    /// thousands of producers may have a channel.
+    /// Places in `records`, by address, if there are several: a row is built anew with each change
+    /// of the topic, and thousands of producers may have a channel.
     by_address: Vec<u32>,
 }
 
 impl ChannelProducers {
     fn add(&mut self, record: &Arc<ProducerRecord>) {
         let Self { records, by_address } = self;
+        if records.is_empty() {
+            return records.push(Arc::clone(record));
+        }
+        if by_address.is_empty() {
+            by_address.push(0);
+        }
         let found = by_address.binary_search_by(|&place| {
             records[place as usize].producer.cmp_address(&record.producer)
         });

@@ -113,7 +113,7 @@ impl<'r> World<'r> {
         let mut world = Self {
             end: nanos(plan.end),
             now: 0,
-            queue: Queue::default(),
+            queue: Queue::new(plan.nodes),
             nodes: (0..plan.nodes).map(|index| Node::new(plan, index)).collect(),
             network: Network::new(plan),
             pipes: Pipes::default(),

@@ -3,6 +3,7 @@
 use super::Catalogue;
 use crate::NodeId;
 use crate::audit::Touched;
+use crate::codec::keep_decoded;
 use crate::section::Section;
 
 /// An auditor's part of a catalogue.
@@ -15,10 +16,6 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    pub(super) const fn is_sharing(&self) -> bool {
-        self.is_sharing
-    }
-
     pub(super) fn touch(&mut self, owner: NodeId) {
         if let Err(at) = self.touched.binary_search(&owner) {
             self.touched.insert(at, owner);
@@ -42,6 +39,7 @@ impl Catalogue {
     pub fn share_sections(&mut self) {
         if let Some(audit) = &mut self.audit {
             audit.is_sharing = true;
+            keep_decoded();
         }
     }
 

@@ -22,6 +22,15 @@ impl Catalogue {
 
     /// What `/lookup?topic=` shows; `None` if nobody has the topic or its name.
     pub fn row(&self, topic: &str) -> Option<TopicRow> {
+        self.row_of(topic, |_, _| {})
+    }
+
+    /// The same; `listed` is told whose section each of its producers is from.
+    pub fn row_of<'a>(
+        &'a self,
+        topic: &str,
+        mut listed: impl FnMut(NodeId, &'a ProducerRecord),
+    ) -> Option<TopicRow> {
         let owners = self.owners_of.get(topic)?;
         let mut row = TopicRow::default();
         let mut any = false;
@@ -51,6 +60,7 @@ impl Catalogue {
                 if !key.channel.is_empty() {
                     row.add_channel(&key.channel, record);
                 } else if let Some(record) = record {
+                    listed(owner, record);
                     row.add_producer(record, tombstoned_at_ns);
                 }
             }

@@ -2,8 +2,8 @@
 
 use crate::NodeId;
 use crate::codec::{deltas_head, encode, encode_into};
-use crate::message::{HEADS_MAX, Head, Message, OwnedDelta};
-use crate::section::{Delta, Op};
+use crate::message::{DELTA_OPS_MAX, HEADS_MAX, Head, Message, OwnedDelta};
+use crate::section::{Delta, Op, Section};
 use crate::spread::DATAGRAMS_PER_ROUND_MAX;
 
 /// Bytes of writes in one datagram; the rest is room for what surrounds them.
@@ -33,6 +33,14 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// All that `section` has, for somebody who has nothing of it in this epoch; `None`: that is
+    /// more than `bytes_max` bytes.
+    pub(super) fn whole(owner: NodeId, section: &Section, bytes_max: usize) -> Option<Self> {
+        let mut bytes = Vec::new();
+        let size = encode_whole((owner, section), bytes_max, &mut bytes)?;
+        Some(Self::Delta { size: DELTA_HEADER_BYTES + size, bytes })
+    }
+
     /// `None`: it is too large for a datagram.
     pub(super) fn delta(owner: NodeId, delta: Delta) -> Option<Self> {
         let size = DELTA_HEADER_BYTES + delta.ops.iter().map(Op::size).sum::<usize>();
@@ -43,6 +51,21 @@ impl Part {
         encode_into(&OwnedDelta { owner, delta }, &mut bytes);
         Some(Self::Delta { size, bytes })
     }
+}
+
+/// Appends the delta that is all of an owner's section to `bytes`, if its writes are few, and of no
+/// more than `bytes_max` bytes. An upper bound of their size.
+pub(super) fn encode_whole(
+    (owner, section): (NodeId, &Section),
+    bytes_max: usize,
+    bytes: &mut Vec<u8>,
+) -> Option<usize> {
+    let (ops, size) = section.encoded(DELTA_OPS_MAX, bytes_max)?;
+    let Section { epoch, ver, floor, .. } = section;
+    bytes.reserve(DELTA_HEADER_BYTES + ops.len());
+    // As an `OwnedDelta` is.
+    encode_into(&(owner, epoch, 0_u64, ver, floor, ops), bytes);
+    Some(size)
 }
 
 /// How much of a round's datagrams is taken.
@@ -125,5 +148,53 @@ impl<'a> Batch<'a> {
             encode(&Message::Heads { heads: heads.to_vec(), bucket_count: 0, asks: vec![] })
         });
         deltas.chain(heads).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::{Key, ProducerId, Value};
+
+    /// The part that is all of `section`, and what the writes that it holds would make.
+    fn whole_and_made(section: &Section) -> [Option<(usize, Vec<u8>)>; 2] {
+        let bytes_max = delta_bytes_max();
+        let delta = section.delta_since(0, DELTA_OPS_MAX, bytes_max);
+        let made = delta.and_then(|delta| Part::delta(NodeId(7), delta));
+        [Part::whole(NodeId(7), section, bytes_max), made].map(|part| match part {
+            Some(Part::Delta { size, bytes }) => Some((size, bytes)),
+            Some(Part::Head(_)) | None => None,
+        })
+    }
+
+    #[test]
+    fn a_whole_section_is_told_as_its_writes_are_also_after_one_more() {
+        let mut section = Section::new(3);
+        for at in 0..20_u64 {
+            let key = Key::new(ProducerId::NSQD, &format!("t{}", at % 12), "");
+            section.write(key, (at != 15).then_some(Value::REGISTERED));
+            let [whole, made] = whole_and_made(&section);
+            assert!(whole.is_some());
+            assert_eq!(whole, made);
+            assert_eq!(whole, whole_and_made(&section)[0], "it is the same when told again");
+        }
+    }
+
+    #[test]
+    fn what_is_more_than_a_datagram_or_without_its_deletions_is_not_told_whole() {
+        let mut section = Section::new(3);
+        let write = |section: &mut Section, name: &str, value| {
+            section.write(Key::new(ProducerId::NSQD, name, ""), value)
+        };
+        write(&mut section, "t", Some(Value::REGISTERED));
+        write(&mut section, "t", None);
+        assert!(Part::whole(NodeId(7), &section, delta_bytes_max()).is_some());
+        section.forget_deletions(section.ver);
+        assert!(Part::whole(NodeId(7), &section, delta_bytes_max()).is_none());
+        let mut section = Section::new(3);
+        for at in 0..=DELTA_OPS_MAX {
+            write(&mut section, &format!("t{at}"), Some(Value::REGISTERED));
+        }
+        assert!(Part::whole(NodeId(7), &section, usize::MAX).is_none());
     }
 }

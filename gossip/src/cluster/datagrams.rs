@@ -317,12 +317,14 @@ impl Cluster {
             // N12, class "mixed up answers".
             let other = wanted.iter().map(|&(.., have)| have).max();
             let begin = other.filter(|_| mutant!(N12)).unwrap_or(have).min(section.ver);
-            let delta = (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
-                .then(|| section.delta_since(begin, DELTA_OPS_MAX, bytes_max))
-                .flatten()
-                .map(|delta| Delta { from: have, ..delta });
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
-            let delta = delta.and_then(|delta| Part::delta(owner, delta));
+            let whole = (begin == 0 && have == 0).then(|| Part::whole(owner, section, bytes_max));
+            let delta = whole.flatten().or_else(|| {
+                (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
+                    .then(|| section.delta_since(begin, DELTA_OPS_MAX, bytes_max))
+                    .flatten()
+                    .and_then(|delta| Part::delta(owner, Delta { from: have, ..delta }))
+            });
             parts.push((delta, Part::Head(head)));
         }
         let mut batch = Batch::default();
@@ -418,11 +420,16 @@ impl Cluster {
         if section.ver <= told.from {
             return None;
         }
-        let whole = section
+        if told.from == 0
+            && let Some(whole) = Part::whole(told.owner, section, bytes_max)
+        {
+            return Some(whole);
+        }
+        let rest = section
             .delta_since(told.from, DELTA_OPS_MAX, bytes_max)
             .filter(|delta| delta.to == section.ver)
             .and_then(|delta| Part::delta(told.owner, delta));
-        Some(whole.unwrap_or_else(|| {
+        Some(rest.unwrap_or_else(|| {
             sometimes!("rumour_by_head");
             let by_stream = section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;
             let (epoch, ver) = (section.epoch, section.ver);

@@ -454,13 +454,7 @@ impl Cluster {
     }
 
     fn write(&mut self, id: ConnId, frame: &Frame) {
-        // A twin that stopped says nothing more, on streams that were on their way either.
-        if self.is_stopped {
-            return;
-        }
-        let bytes = self.sealed(frame.bytes_about(), |bytes| encode_into(frame, bytes));
-        debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
-        self.outputs.push_back(Output::Write(id, bytes));
+        self.write_encoded(id, frame.bytes_about(), |bytes| encode_into(frame, bytes));
     }
 
     fn say_hello(&mut self, id: ConnId, purpose: Purpose) {

@@ -6,7 +6,7 @@
 
 use super::{
     BorrowDecode, BorrowDecoder, CodecError, DecodeError, Encode, EncodeError, Encoder,
-    decode_frame, decode_front, encode, encode_into,
+    decode_frame, decode_front, encode, encode_into, known,
 };
 use crate::NodeId;
 use crate::message::{DELTA_OPS_MAX, OwnedDelta};
@@ -14,6 +14,9 @@ use crate::section::{Delta, Op};
 
 /// The case of [`Message`](crate::message::Message) that holds deltas, as its first byte.
 const CASE: u8 = 0;
+
+/// The same of [`Frame`](crate::message::Frame).
+const FRAME_CASE: u8 = 5;
 
 /// Most bytes of the case and the number of deltas.
 const HEAD_BYTES_MAX: usize = 1 + 9;
@@ -43,6 +46,12 @@ pub(crate) fn deltas_head(count: usize, bytes: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD_BYTES_MAX + bytes);
     encode_into(&(CASE, count as u64), &mut head);
     head
+}
+
+/// Appends the frame of `count` deltas whose encodings are `deltas`.
+pub(crate) fn deltas_frame(count: usize, deltas: &[u8], bytes: &mut Vec<u8>) {
+    encode_into(&(FRAME_CASE, count as u64), bytes);
+    bytes.extend_from_slice(deltas);
 }
 
 /// Whether a message is [`decode_deltas`]'s.
@@ -110,7 +119,7 @@ fn decode_ops(bytes: &[u8], count: usize) -> Result<Vec<Op>, CodecError> {
     if count > bytes.len() / OP_BYTES_MIN {
         return Err(CodecError::TooMany);
     }
-    decode_frame(bytes)
+    known::decoded(bytes, |bytes| decode_frame(bytes))
 }
 
 #[cfg(test)]
@@ -122,7 +131,7 @@ mod tests {
     use super::*;
     use crate::Producer;
     use crate::codec::decode_datagram;
-    use crate::message::Message;
+    use crate::message::{Frame, Message};
     use crate::producer::ProducerRecord;
     use crate::section::{Key, ProducerId, Value};
 
@@ -169,8 +178,12 @@ mod tests {
     fn what_is_not_wanted_has_no_writes_and_all_else_is_there() {
         let bytes = message();
         assert!(has_deltas(&bytes));
-        assert!(bytes.starts_with(&deltas_head(3, 0)));
+        let head = deltas_head(3, 0);
+        assert!(bytes.starts_with(&head));
         let all = whole(&bytes).unwrap();
+        let mut frame = Vec::new();
+        deltas_frame(3, &bytes[head.len()..], &mut frame);
+        assert_eq!(frame, encode(&Frame::Deltas(all.clone())));
         assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap().as_ref(), Some(&all));
         let mut asked = Vec::new();
         let some = decode_deltas(&bytes, |owner, epoch, to| {

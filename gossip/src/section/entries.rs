@@ -1,36 +1,45 @@
 //! What a section holds: its keys, found by key and by version.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use super::Name;
 use super::key::{self, Entry, Key, Place};
 use super::keys::Keys;
 
 /// Most contents that a thread knows again; more than a thousand nodes change at once.
 const KNOWN_MAX: usize = 65_536;
 
+/// Contents that nobody holds any more are forgotten when there are more than this, and twice as
+/// many as were left the last time.
+const KNOWN_USUAL: usize = 1024;
+
 thread_local! {
     /// Contents of audited sections that this thread holds, by a hash of them.
-    static KNOWN: RefCell<BTreeMap<u64, Weak<Entries>>> = const { RefCell::new(BTreeMap::new()) };
-    /// Names that catalogues of this thread index by.
-    static NAMES: RefCell<BTreeSet<Name>> = const { RefCell::new(BTreeSet::new()) };
+    static KNOWN: RefCell<Known> = const { RefCell::new(Known::NONE) };
 }
 
-/// `name`, held together with whoever in this thread asked for the same one.
-pub(crate) fn shared_name(name: &Name) -> Name {
-    NAMES.with_borrow_mut(|names| {
-        if let Some(same) = names.get(name) {
-            return Arc::clone(same);
+/// Contents by a hash of them.
+struct Known {
+    by_hash: BTreeMap<u64, Weak<Entries>>,
+    /// How many may be there until it is looked which of them somebody holds.
+    most: usize,
+}
+
+impl Known {
+    const NONE: Self = Self { by_hash: BTreeMap::new(), most: KNOWN_USUAL };
+
+    fn make_room(&mut self) {
+        if self.by_hash.len() < self.most {
+            return;
         }
-        if names.len() >= KNOWN_MAX {
-            names.clear();
+        self.by_hash.retain(|_, entries| entries.strong_count() > 0);
+        if self.by_hash.len() > KNOWN_MAX / 2 {
+            self.by_hash.clear();
         }
-        names.insert(Arc::clone(name));
-        Arc::clone(name)
-    })
+        self.most = KNOWN_USUAL.max(2 * self.by_hash.len());
+    }
 }
 
 /// Keys with their last writes.
@@ -42,9 +51,17 @@ pub(super) struct Entries {
     topics: usize,
     /// Of the live keys, if the section is audited; else 0.
     pub(super) live_hash: u64,
+    /// What [`Section::encoded`](super::Section::encoded) made.
+    pub(super) encoded: OnceLock<Box<[u8]>>,
 }
 
-static NONE: Entries = Entries { keys: Keys::Few(Vec::new()), bytes: 0, topics: 0, live_hash: 0 };
+static NONE: Entries = Entries {
+    keys: Keys::Few(Vec::new()),
+    bytes: 0,
+    topics: 0,
+    live_hash: 0,
+    encoded: OnceLock::new(),
+};
 
 impl Entries {
     /// Number of keys, deletions included.
@@ -154,25 +171,22 @@ pub(super) struct Shared(Option<Arc<Entries>>);
 impl Shared {
     /// To be changed.
     pub(super) fn change(&mut self) -> &mut Entries {
-        Arc::make_mut(self.0.get_or_insert_default())
+        let entries = Arc::make_mut(self.0.get_or_insert_default());
+        let _of_before = entries.encoded.take();
+        entries
     }
 
     /// Holds them together with whoever in this thread shared the same ones under the same `hash`.
     pub(super) fn share(&mut self, hash: u64) {
         let Some(mine) = self.0.take().filter(|entries| !entries.is_empty()) else { return };
         self.0 = Some(KNOWN.with_borrow_mut(|known| {
-            if let Some(same) = known.get(&hash).and_then(Weak::upgrade)
+            if let Some(same) = known.by_hash.get(&hash).and_then(Weak::upgrade)
                 && same == mine
             {
                 return same;
             }
-            if known.len() >= KNOWN_MAX {
-                known.retain(|_, entries| entries.strong_count() > 0);
-                if known.len() > KNOWN_MAX / 2 {
-                    known.clear();
-                }
-            }
-            known.insert(hash, Arc::downgrade(&mine));
+            known.make_room();
+            known.by_hash.insert(hash, Arc::downgrade(&mine));
             mine
         }));
     }

@@ -26,7 +26,8 @@ impl ProducerId {
 /// What an entry is about. Ordered by topic, so that everything about a topic is one range.
 ///
 /// An empty topic is the producer's own record; an empty channel is the topic itself.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Encode)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "equal are those whose fields are")]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialOrd, Encode)]
 pub struct Key {
     /// Topic name, or empty.
     pub topic: Name,
@@ -34,6 +35,16 @@ pub struct Key {
     pub producer: ProducerId,
     /// Channel name, or empty.
     pub channel: Name,
+}
+
+/// As it would be derived; names are often the very same.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let are_same = |one: &Name, other: &Name| Arc::ptr_eq(one, other) || one == other;
+        self.producer == other.producer
+            && are_same(&self.topic, &other.topic)
+            && are_same(&self.channel, &other.channel)
+    }
 }
 
 impl Key {
@@ -117,7 +128,7 @@ impl Ord for dyn Place + '_ {
 
 /// The order of keys. In most comparisons of a search the topics differ; where they do not, one of
 /// the channels is often empty, and a call to compare nothing takes as long as one to compare
-/// names.
+/// names. Names are often the very same, too.
 #[inline]
 pub(super) fn compare(
     topic: &str,
@@ -128,6 +139,9 @@ pub(super) fn compare(
     let names = |name: &str, other: &str| {
         if name.is_empty() || other.is_empty() {
             return name.len().cmp(&other.len());
+        }
+        if std::ptr::eq(name, other) {
+            return Ordering::Equal;
         }
         name.cmp(other)
     };

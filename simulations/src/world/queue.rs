@@ -101,14 +101,17 @@ impl Event {
     }
 }
 
-/// Time of one slot of the [`Queue`], as a power of two of ns: 524 µs. With a thousand nodes some
-/// ten events fall into each, with a hundred one or two. Slots that are shorter are more, and the
-/// memory of each has left the cache when its turn comes again.
-const SLOT_BITS: u32 = 19;
+/// All slots of the [`Queue`] together, as a power of two of ns: 268 ms, longer than nearly all
+/// delays of datagrams and pauses between timers.
+const TURN_BITS: u32 = 28;
 
-/// Slots of the [`Queue`], a power of two: 268 ms, longer than nearly all delays of datagrams and
-/// pauses between timers.
-const SLOTS: usize = 1 << 9;
+/// One slot, as a power of two of ns, with few nodes and with many: 4.2 ms and 524 µs. Into one that
+/// is longer more falls than is quickly sorted: with a thousand nodes some ten events. Slots that are
+/// shorter are more, and the memory of each has left the cache when its turn comes again.
+const SLOT_BITS: (u32, u32) = (22, 19);
+
+/// With twice as many nodes as this, slots are half as long; and so on.
+const NODES_FEW: usize = 64;
 
 /// An event that waits.
 #[derive(Clone, Copy, Debug)]
@@ -155,39 +158,43 @@ pub(super) struct Queue {
     /// The slot whose turn it is; `now` is everything of it and of those before, latest first.
     current: u64,
     now: Vec<Due>,
-    /// Those of the next `SLOTS - 1` slots, at the slot's number modulo [`SLOTS`].
+    /// Those of the next slots, at the slot's number modulo their number, a power of two.
     slots: Vec<Vec<Due>>,
+    slot_bits: u32,
     /// Which slots hold something, one bit each.
-    filled: [u64; SLOTS / 64],
+    filled: Vec<u64>,
     /// Later ones.
     later: BinaryHeap<Reverse<Due>>,
     sequence: u64,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
+impl Queue {
+    /// Of what happens to so many nodes.
+    pub(super) fn new(nodes: usize) -> Self {
+        let (few, many) = SLOT_BITS;
+        let slot_bits = (few - (nodes / NODES_FEW).max(1).ilog2()).max(many);
+        let slots = 1 << (TURN_BITS - slot_bits);
         Self {
             current: 0,
             now: Vec::new(),
-            slots: vec![Vec::new(); SLOTS],
-            filled: [0; SLOTS / 64],
+            slots: vec![Vec::new(); slots],
+            slot_bits,
+            filled: vec![0; slots / 64],
             later: BinaryHeap::new(),
             sequence: 0,
         }
     }
-}
 
-impl Queue {
     /// Adds an event at `at`, in ns from the start.
     pub(super) fn add(&mut self, at: u64, event: Event) {
         self.sequence += 1;
         let due = Due { at, sequence: self.sequence, event };
-        let slot = at >> SLOT_BITS;
+        let slot = at >> self.slot_bits;
         if slot <= self.current {
             let place = self.now.partition_point(|other| *other > due);
             self.now.insert(place, due);
-        } else if slot - self.current < SLOTS as u64 {
-            let place = slot as usize % SLOTS;
+        } else if slot - self.current < self.slots.len() as u64 {
+            let place = self.place(slot);
             self.slots[place].push(due);
             self.filled[place / 64] |= 1 << (place % 64);
         } else {
@@ -208,16 +215,16 @@ impl Queue {
     #[inline(never)]
     fn turn(&mut self) {
         let soon = self.next_filled();
-        let late = self.later.peek().map(|Reverse(due)| due.at >> SLOT_BITS);
+        let late = self.later.peek().map(|Reverse(due)| due.at >> self.slot_bits);
         let Some(slot) = soon.into_iter().chain(late).min() else { return };
         self.current = slot;
         if soon == Some(slot) {
-            let place = slot as usize % SLOTS;
+            let place = self.place(slot);
             std::mem::swap(&mut self.now, &mut self.slots[place]);
             self.filled[place / 64] &= !(1 << (place % 64));
         }
         while let Some(Reverse(due)) = self.later.peek()
-            && due.at >> SLOT_BITS == slot
+            && due.at >> self.slot_bits == slot
         {
             self.now.push(*due);
             self.later.pop();
@@ -227,21 +234,25 @@ impl Queue {
         }
     }
 
+    fn place(&self, slot: u64) -> usize {
+        slot as usize & (self.slots.len() - 1)
+    }
+
     /// The first slot after this one that holds something.
     fn next_filled(&self) -> Option<u64> {
-        const WORDS: usize = SLOTS / 64;
-        let from = (self.current + 1) as usize % SLOTS;
+        let words = self.filled.len();
+        let from = self.place(self.current + 1);
         let first = from / 64;
         let ahead = |at: usize, word: u64| {
             let place = at * 64 + word.trailing_zeros() as usize;
-            self.current + 1 + (place.wrapping_sub(from) % SLOTS) as u64
+            self.current + 1 + self.place(place.wrapping_sub(from) as u64) as u64
         };
         let word = self.filled[first] & (!0 << (from % 64));
         if word != 0 {
             return Some(ahead(first, word));
         }
         // The first word comes again, for its low bits.
-        let mut others = (1..=WORDS).map(|step| (first + step) % WORDS);
+        let mut others = (1..=words).map(|step| (first + step) & (words - 1));
         let at = others.find(|&at| self.filled[at] != 0)?;
         Some(ahead(at, self.filled[at]))
     }
@@ -294,34 +305,36 @@ mod tests {
 
     #[test]
     fn events_happen_by_time_and_then_in_the_order_they_were_added() {
-        let luck = Domain::new(1, "queue");
-        let mut queue = Queue::default();
-        let mut waiting = std::collections::BTreeSet::new();
-        let (mut now, mut node) = (0, 0);
-        for step in 0..20_000 {
-            let draw = luck.draw(&[step]);
-            // Now more come than go, now more go.
-            let adds = if step / 500 % 2 == 0 { 3 } else { 1 };
-            for field in 0..draw.pick(0, adds + 1) as u64 {
-                let most = PAUSES[draw.pick(10 + field, PAUSES.len())];
-                let at = now + (most as f64 * draw.unit(20 + field)) as u64;
-                queue.add(at, Event::Wake { node });
-                waiting.insert((at, node));
-                node += 1;
+        for nodes in [1, 100, 300, 10_000] {
+            let luck = Domain::new(1, "queue");
+            let mut queue = Queue::new(nodes);
+            let mut waiting = std::collections::BTreeSet::new();
+            let (mut now, mut node) = (0, 0);
+            for step in 0..20_000 {
+                let draw = luck.draw(&[step]);
+                // Now more come than go, now more go.
+                let adds = if step / 500 % 2 == 0 { 3 } else { 1 };
+                for field in 0..draw.pick(0, adds + 1) as u64 {
+                    let most = PAUSES[draw.pick(10 + field, PAUSES.len())];
+                    let at = now + (most as f64 * draw.unit(20 + field)) as u64;
+                    queue.add(at, Event::Wake { node });
+                    waiting.insert((at, node));
+                    node += 1;
+                }
+                let next = queue.next(u64::MAX).map(|(at, event)| match event {
+                    Event::Wake { node } => (at, node),
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(next, waiting.pop_first());
+                now = next.map_or(now, |(at, _)| at);
             }
-            let next = queue.next(u64::MAX).map(|(at, event)| match event {
-                Event::Wake { node } => (at, node),
-                other => panic!("{other:?}"),
-            });
-            assert_eq!(next, waiting.pop_first());
-            now = next.map_or(now, |(at, _)| at);
+            assert!(node > 10_000 && now > 10_000_000_000, "{node} {now}");
         }
-        assert!(node > 10_000 && now > 10_000_000_000, "{node} {now}");
     }
 
     #[test]
     fn what_is_later_than_the_end_waits() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(5);
         queue.add(5_000_000_000, Event::Look);
         assert!(queue.next(4_999_999_999).is_none());
         queue.add(7, Event::Heal);

@@ -4,11 +4,13 @@ use grapevine_protocol::Moment;
 
 use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
-use crate::cluster::{Cluster, ConnId};
-use crate::message::{Frame, Head, OwnedDelta, Purpose};
-use crate::section::{Delta, Op, SECTION_BYTES_MAX, Section, Snapshot};
+use crate::cluster::batch::{delta_bytes_max, encode_whole};
+use crate::cluster::{Cluster, ConnId, Output};
+use crate::codec::{deltas_frame, encode};
+use crate::message::{FRAME_BYTES_MAX, Frame, Head, OwnedDelta, Purpose};
+use crate::section::{Op, SECTION_BYTES_MAX, Section, Snapshot};
 
-/// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`](crate::message::FRAME_BYTES_MAX).
+/// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`].
 const FRAME_OPS_BYTES_MAX: usize = 48 * 1024;
 
 /// The same of many small deltas: most bytes of one, and what each takes besides its writes.
@@ -77,7 +79,7 @@ impl Cluster {
         let luck = [self.boot.seed, now.0, id.0];
         let mut sent = 0;
         // Of a large cluster's sections most have changed little: many go in one frame.
-        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        let mut batch = Deltas::default();
         for (owner, (epoch, have)) in wanted {
             let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
             let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
@@ -90,21 +92,16 @@ impl Cluster {
             }
             let is_whole =
                 buggify!("snapshot_instead_of_delta", luck[0], luck[1], luck[2], owner.0);
-            let (deltas, snapshot) = section_parts(section, have, is_whole);
-            for delta in deltas {
-                let bytes: usize = delta.ops.iter().map(Op::size).sum();
-                sent += bytes;
-                let bytes = bytes + DELTA_BYTES_MAX;
-                if batch_bytes + bytes > FRAME_BATCH_BYTES_MAX {
+            let (deltas, snapshot) = section_parts((owner, section), have, is_whole);
+            for (delta, size) in deltas {
+                sent += size;
+                if !batch.has_room_for(size) {
                     self.write_batch(id, &mut batch);
-                    batch_bytes = 0;
                 }
-                batch_bytes += bytes;
-                batch.push(OwnedDelta { owner, delta });
+                batch.add(&delta, size);
             }
             if let Some(snapshot) = snapshot {
                 self.write_batch(id, &mut batch);
-                batch_bytes = 0;
                 sent += self.write_snapshot(id, owner, snapshot);
             }
             let ends_early = buggify!("exchange_ends_early", luck[0], luck[1], luck[2]);
@@ -117,9 +114,27 @@ impl Cluster {
         self.write_batch(id, &mut batch);
     }
 
-    fn write_batch(&mut self, id: ConnId, batch: &mut Vec<OwnedDelta>) {
-        if !batch.is_empty() {
-            self.write(id, &Frame::Deltas(std::mem::take(batch)));
+    /// Writes the frame that `encode` appends, of about so many bytes.
+    pub(super) fn write_encoded(
+        &mut self,
+        id: ConnId,
+        about: usize,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        // A twin that stopped says nothing more, on streams that were on their way either.
+        if self.is_stopped {
+            return;
+        }
+        let bytes = self.sealed(about, encode);
+        debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "frames are cut before they are written");
+        self.outputs.push_back(Output::Write(id, bytes));
+    }
+
+    fn write_batch(&mut self, id: ConnId, batch: &mut Deltas) {
+        let Deltas { count, bytes, .. } = std::mem::take(batch);
+        if count > 0 {
+            let encode = |frame: &mut Vec<u8>| deltas_frame(count, &bytes, frame);
+            self.write_encoded(id, bytes.len(), encode);
         }
     }
 
@@ -150,14 +165,49 @@ impl Cluster {
     }
 }
 
-/// What comes after `have`: deltas, and a snapshot if they do not suffice or `is_whole`.
-fn section_parts(section: &Section, have: u64, is_whole: bool) -> (Vec<Delta>, Option<Snapshot>) {
+/// Deltas of one frame, encoded.
+#[derive(Default)]
+struct Deltas {
+    count: usize,
+    bytes: Vec<u8>,
+    /// Upper bound of the size of `bytes`.
+    size: usize,
+}
+
+impl Deltas {
+    /// Whether one more may go in the frame, whose writes take `size` bytes.
+    fn has_room_for(&self, size: usize) -> bool {
+        self.size + size + DELTA_BYTES_MAX <= FRAME_BATCH_BYTES_MAX
+    }
+
+    fn add(&mut self, delta: &[u8], size: usize) {
+        self.count += 1;
+        self.bytes.extend_from_slice(delta);
+        self.size += size + DELTA_BYTES_MAX;
+    }
+}
+
+/// What comes after `have`: deltas, encoded, with upper bounds of what their writes take, and a
+/// snapshot if they do not suffice or `is_whole`.
+fn section_parts(
+    (owner, section): (NodeId, &Section),
+    have: u64,
+    is_whole: bool,
+) -> (Vec<(Vec<u8>, usize)>, Option<Snapshot>) {
     let mut deltas = Vec::new();
+    let mut whole = Vec::new();
+    if !is_whole
+        && have == 0
+        && let Some(size) = encode_whole((owner, section), delta_bytes_max(), &mut whole)
+    {
+        return (vec![(whole, size)], None);
+    }
     let mut from = have;
     while !is_whole && let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX)
     {
         from = delta.to;
-        deltas.push(delta);
+        let size = delta.ops.iter().map(Op::size).sum();
+        deltas.push((encode(&OwnedDelta { owner, delta }), size));
         if from == section.ver {
             return (deltas, None);
         }

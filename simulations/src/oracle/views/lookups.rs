@@ -13,15 +13,16 @@ use crate::outcome::Violation;
 /// in the very life that registered it.
 pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
-    let Some(row) = catalogue.row(topic) else { return Ok(()) };
-    let mut allowed: Option<Vec<&Producer>> = None;
+    let mut listed: Vec<(NodeId, &Producer)> = Vec::new();
+    let row = catalogue.row_of(topic, |owner, record| listed.push((owner, &record.producer)));
+    let Some(row) = row else { return Ok(()) };
+    listed.retain(|&(owner, _)| may_be_listed(owner, cluster));
     for producer in row.visible() {
         let producer: &Producer = producer;
-        let allowed = allowed.get_or_insert_with(|| who_may_be_listed(topic, cluster));
         // As a rule it is the very same.
-        let is_listed = allowed.iter().any(|other| std::ptr::eq(producer, *other))
-            || allowed.iter().any(|other| address(producer) == address(other));
-        if !is_listed {
+        let is_allowed = listed.iter().any(|(_, other)| std::ptr::eq(producer, *other))
+            || listed.iter().any(|(_, other)| address(producer) == address(other));
+        if !is_allowed {
             let what = format!("topic={topic} producer={}", producer.address());
             return Err(violation("S6", "listed-without-cause", node, what));
         }
@@ -46,21 +47,12 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
     topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
 }
 
-/// Those who may be listed. Who is not in the index of topics is not.
-fn who_may_be_listed<'a>(topic: &str, cluster: &'a Cluster) -> Vec<&'a Producer> {
+/// Whether the owner is a member in the life that its section is of.
+fn may_be_listed(owner: NodeId, cluster: &Cluster) -> bool {
     let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
-    let mut allowed = Vec::new();
-    for owner in catalogue.owners(topic) {
-        let Some(section) = catalogue.section(owner) else { continue };
-        let epoch = active.get(&owner).map(|id| id.epoch);
-        if owner != catalogue.me() && epoch != Some(section.epoch) {
-            continue;
-        }
-        let of_topic = section.topic(topic).filter(|(key, _)| key.channel.is_empty());
-        let records = of_topic.filter_map(|(key, _)| section.record(key.producer));
-        allowed.extend(records.map(|record| &*record.producer));
-    }
-    allowed
+    let epoch = active.get(&owner).map(|id| id.epoch);
+    owner == catalogue.me()
+        || catalogue.section(owner).is_some_and(|section| epoch == Some(section.epoch))
 }
 
 fn address(producer: &Producer) -> (&str, u16) {

@@ -49,8 +49,15 @@ struct Meter {
     datagrams: u32,
     probes: u32,
     inputs: u32,
-    renewals: VecDeque<Moment>,
     identity: Option<(u64, u32)>,
+    /// Apart, so that what each event touches is together.
+    rare: Box<Rare>,
+}
+
+/// What is seldom counted.
+#[derive(Debug, Default)]
+struct Rare {
+    renewals: VecDeque<Moment>,
     /// Bytes to and from addresses nobody has vouched for.
     outside: BTreeMap<SocketAddr, Balance>,
 }
@@ -116,9 +123,10 @@ impl Traffic {
             return Ok(());
         }
         self.renewals += u64::from(me.renew - renew);
-        meter.renewals.extend((renew..me.renew).map(|_| now));
-        meter.renewals.retain(|&at| now.since(at) < SPENT_FOR);
-        let recent = meter.renewals.iter().filter(|&&at| now.since(at) < RENEWALS_PERIOD).count();
+        meter.rare.renewals.extend((renew..me.renew).map(|_| now));
+        meter.rare.renewals.retain(|&at| now.since(at) < SPENT_FOR);
+        let recent =
+            meter.rare.renewals.iter().filter(|&&at| now.since(at) < RENEWALS_PERIOD).count();
         if recent > RENEWALS_MAX {
             let what = format!("renewals={recent} in={RENEWALS_PERIOD:?}");
             return Err(violation("L4", "too-many-renewals", node, what));
@@ -130,7 +138,7 @@ impl Traffic {
     /// also takes others for dead who do not answer it.
     pub(super) fn is_any_spent(&self, now: Moment) -> bool {
         self.meters.iter().any(|meter| {
-            let recent = meter.renewals.iter().filter(|&&at| now.since(at) < SPENT_FOR);
+            let recent = meter.rare.renewals.iter().filter(|&&at| now.since(at) < SPENT_FOR);
             recent.count() >= RENEWALS_MAX
         })
     }
@@ -176,12 +184,12 @@ impl Traffic {
 
     /// A member has this address: what it is sent need not be counted any more.
     pub(super) fn vouched(&mut self, node: usize, addr: SocketAddr) {
-        self.meters[node].outside.remove(&addr);
+        self.meters[node].rare.outside.remove(&addr);
     }
 
     /// A datagram came from somebody nobody has vouched for.
     pub(super) fn received(&mut self, node: usize, from: SocketAddr, bytes: usize) {
-        self.meters[node].outside.entry(from).or_default().received += bytes as u64;
+        self.meters[node].rare.outside.entry(from).or_default().received += bytes as u64;
     }
 }
 
@@ -195,7 +203,7 @@ impl Meter {
     }
 
     fn outside_sent(&mut self, node: usize, to: SocketAddr, bytes: usize) -> Result<(), Violation> {
-        let balance = self.outside.entry(to).or_default();
+        let balance = self.rare.outside.entry(to).or_default();
         balance.sent += bytes as u64;
         if balance.sent > balance.received {
             let what = format!("to={to} sent={} received={}", balance.sent, balance.received);
