@@ -319,7 +319,7 @@ impl Catalogue {
     }
 
     /// Owners with a live key of `topic`, in order.
-    pub fn owners(&self, topic: &str) -> impl Iterator<Item = NodeId> {
+    fn owners(&self, topic: &str) -> impl Iterator<Item = NodeId> {
         self.owners_of.get(topic).into_iter().flat_map(Owners::iter)
     }
 

@@ -15,7 +15,9 @@ pub(crate) use bincode::enc::write::Writer;
 pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
-pub(crate) use deltas::{decode_deltas, deltas_frame, deltas_head, has_deltas};
+pub(crate) use deltas::{
+    HEAD_BYTES_MAX as DELTAS_HEAD_BYTES_MAX, decode_deltas, deltas_frame, deltas_head, has_deltas,
+};
 pub(crate) use known::keep_decoded;
 pub(crate) use swim::{
     Item as SwimItem, SWIM_ITEM_BYTES_MAX, USUAL_BYTES as USUAL_IDENTITY_BYTES, endpoint,

@@ -37,7 +37,8 @@ impl PartialEq for Endpoint {
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // In three words: each member is hashed whenever views are compared by stream.
+        // In three words: with each list of members that comes by stream all that are known are
+        // hashed.
         let [a, b, c, last] = self.ip.map(u64::from);
         state.write_u64(last << 32 | u64::from(self.port) << 1 | u64::from(self.is_v6));
         state.write_u64(a << 32 | b);

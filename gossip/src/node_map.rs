@@ -11,10 +11,6 @@ use std::ops::Index;
 
 use crate::NodeId;
 
-/// So far from where it is expected an id is looked for one by one; beyond that, ids are not random.
-/// Among a thousand random ones half are within 11.
-const NEAR: usize = 32;
-
 /// A map from nodes to `V`; iterated in order of node.
 #[derive(Clone, Debug)]
 pub struct NodeMap<V> {
@@ -141,21 +137,29 @@ impl<V> NodeMap<V> {
     }
 }
 
+/// How far from where it is expected a random id is among `count` of them: at most four standard
+/// deviations, of which one is half of the root of `count` in the middle. So far it is looked for
+/// one by one.
+const fn near(count: usize) -> usize {
+    4 << (count.ilog2() / 2)
+}
+
 /// Where `node` is in `nodes`, or would be.
 fn search(nodes: &[NodeId], node: &NodeId) -> Result<usize, usize> {
     // As many ids are below it as its share of all numbers says.
     let guess = ((u128::from(node.0) * nodes.len() as u128) >> 64) as usize;
     let Some(found) = nodes.get(guess) else { return Err(0) };
+    let near = near(nodes.len());
     if found < node {
         let first = guess + 1;
         let behind = &nodes[first..];
-        let Some(at) = behind.iter().take(NEAR).position(|other| other >= node) else {
+        let Some(at) = behind.iter().take(near).position(|other| other >= node) else {
             return behind.binary_search(node).map(|at| first + at).map_err(|at| first + at);
         };
         return if behind[at] == *node { Ok(first + at) } else { Err(first + at) };
     }
     let before = &nodes[..=guess];
-    let Some(back) = before.iter().rev().take(NEAR).position(|other| other <= node) else {
+    let Some(back) = before.iter().rev().take(near).position(|other| other <= node) else {
         return before.binary_search(node);
     };
     let at = guess - back;

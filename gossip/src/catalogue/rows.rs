@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Catalogue, Replica};
 use crate::NodeId;
 use crate::producer::ProducerRecord;
-use crate::section::{ProducerId, Section, Value};
+use crate::section::{Key, ProducerId, Section, Value};
 use crate::view::{LookupView, TopicRow};
 
 impl Catalogue {
@@ -22,14 +22,14 @@ impl Catalogue {
 
     /// What `/lookup?topic=` shows; `None` if nobody has the topic or its name.
     pub fn row(&self, topic: &str) -> Option<TopicRow> {
-        self.row_of(topic, |_, _| {})
+        self.row_of(topic, |_, _, _| {})
     }
 
-    /// The same; `listed` is told whose section each of its producers is from.
+    /// The same; `listed` is told in whose section each of its producers is, and by which key.
     pub fn row_of<'a>(
         &'a self,
         topic: &str,
-        mut listed: impl FnMut(NodeId, &'a ProducerRecord),
+        mut listed: impl FnMut(NodeId, &'a Key, &'a ProducerRecord),
     ) -> Option<TopicRow> {
         let owners = self.owners_of.get(topic)?;
         let mut row = TopicRow::default();
@@ -60,7 +60,7 @@ impl Catalogue {
                 if !key.channel.is_empty() {
                     row.add_channel(&key.channel, record);
                 } else if let Some(record) = record {
-                    listed(owner, record);
+                    listed(owner, key, record);
                     row.add_producer(record, tombstoned_at_ns);
                 }
             }

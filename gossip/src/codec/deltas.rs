@@ -19,7 +19,7 @@ const CASE: u8 = 0;
 const FRAME_CASE: u8 = 5;
 
 /// Most bytes of the case and the number of deltas.
-const HEAD_BYTES_MAX: usize = 1 + 9;
+pub(crate) const HEAD_BYTES_MAX: usize = 1 + 9;
 
 /// Fewest bytes of a delta: owner, epoch, from, to, floor, and a length and number of writes.
 const DELTA_BYTES_MIN: usize = 7;

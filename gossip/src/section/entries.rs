@@ -51,7 +51,7 @@ pub(super) struct Entries {
     topics: usize,
     /// Of the live keys, if the section is audited; else 0.
     pub(super) live_hash: u64,
-    /// What [`Section::encoded`](super::Section::encoded) made.
+    /// What [`Section::encoded`](super::Section::encoded) made: no more than fits into a datagram.
     pub(super) encoded: OnceLock<Box<[u8]>>,
 }
 

@@ -6,7 +6,7 @@ use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::batch::{delta_bytes_max, encode_whole};
 use crate::cluster::{Cluster, ConnId, Output};
-use crate::codec::{deltas_frame, encode};
+use crate::codec::{DELTAS_HEAD_BYTES_MAX, deltas_frame, encode};
 use crate::message::{FRAME_BYTES_MAX, Frame, Head, OwnedDelta, Purpose};
 use crate::section::{Op, SECTION_BYTES_MAX, Section, Snapshot};
 
@@ -134,7 +134,7 @@ impl Cluster {
         let Deltas { count, bytes, .. } = std::mem::take(batch);
         if count > 0 {
             let encode = |frame: &mut Vec<u8>| deltas_frame(count, &bytes, frame);
-            self.write_encoded(id, bytes.len(), encode);
+            self.write_encoded(id, DELTAS_HEAD_BYTES_MAX + bytes.len(), encode);
         }
     }
 

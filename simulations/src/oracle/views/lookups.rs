@@ -9,19 +9,45 @@ use grapevine_gossip::{NodeId, Producer};
 use crate::oracle::violation;
 use crate::outcome::Violation;
 
+/// Where a producer that is listed is said to be registered.
+struct Listed<'a> {
+    owner: NodeId,
+    key: &'a Key,
+    producer: &'a Producer,
+}
+
+impl Listed<'_> {
+    /// Whether the owner is a member in the life that its section is of, and the key, which it has,
+    /// is of the topic and of that producer.
+    fn has_cause(&self, topic: &str, cluster: &Cluster) -> bool {
+        let Self { owner, key, producer } = *self;
+        let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
+        let Some(section) = catalogue.section(owner) else { return false };
+        let epoch = active.get(&owner).map(|id| id.epoch);
+        (owner == catalogue.me() || epoch == Some(section.epoch))
+            && (&*key.topic, &*key.channel) == (topic, "")
+            && section
+                .record(key.producer)
+                .is_some_and(|record| std::ptr::eq(&*record.producer, producer))
+    }
+}
+
 /// Every producer that `/lookup?topic=` lists at `node` was registered by somebody who is a member
 /// in the very life that registered it.
 pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
-    let mut listed: Vec<(NodeId, &Producer)> = Vec::new();
-    let row = catalogue.row_of(topic, |owner, record| listed.push((owner, &record.producer)));
+    let mut listed: Vec<Listed<'_>> = Vec::new();
+    let row = catalogue.row_of(topic, |owner, key, record| {
+        listed.push(Listed { owner, key, producer: &record.producer });
+    });
     let Some(row) = row else { return Ok(()) };
-    listed.retain(|&(owner, _)| may_be_listed(owner, cluster));
+    listed.retain(|listed| listed.has_cause(topic, cluster));
     for producer in row.visible() {
         let producer: &Producer = producer;
         // As a rule it is the very same.
-        let is_allowed = listed.iter().any(|(_, other)| std::ptr::eq(producer, *other))
-            || listed.iter().any(|(_, other)| address(producer) == address(other));
+        let mut others = listed.iter().map(|listed| listed.producer);
+        let is_allowed = others.clone().any(|other| std::ptr::eq(producer, other))
+            || others.any(|other| address(producer) == address(other));
         if !is_allowed {
             let what = format!("topic={topic} producer={}", producer.address());
             return Err(violation("S6", "listed-without-cause", node, what));
@@ -45,14 +71,6 @@ pub(super) fn check_one_of(node: usize, owner: NodeId, cluster: &Cluster) -> Res
         section.live().map(|(key, _)| &key.topic).find(|topic| !topic.is_empty()).map(Arc::clone)
     });
     topic.map_or(Ok(()), |topic| check(node, &topic, cluster))
-}
-
-/// Whether the owner is a member in the life that its section is of.
-fn may_be_listed(owner: NodeId, cluster: &Cluster) -> bool {
-    let (catalogue, active) = (cluster.catalogue(), cluster.membership().active());
-    let epoch = active.get(&owner).map(|id| id.epoch);
-    owner == catalogue.me()
-        || catalogue.section(owner).is_some_and(|section| epoch == Some(section.epoch))
 }
 
 fn address(producer: &Producer) -> (&str, u16) {
