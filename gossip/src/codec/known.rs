@@ -1,7 +1,7 @@
 //! Writes that this thread has decoded before, for simulations.
 //!
-//! A hundred nodes in one thread decode each of their sections a hundred times. Equal bytes are equal
-//! writes, so those after the first share its names and records. A process that is one node
+//! A hundred nodes in one thread decode each of their sections a hundred times. Equal bytes are
+//! equal writes, so those after the first share its names and records. A process that is one node
 //! decodes what is news to it once, and keeps nothing.
 
 use std::cell::RefCell;

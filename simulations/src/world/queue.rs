@@ -105,9 +105,9 @@ impl Event {
 /// delays of datagrams and pauses between timers.
 const TURN_BITS: u32 = 28;
 
-/// One slot, as a power of two of ns, with few nodes and with many: 4.2 ms and 524 µs. Into one that
-/// is longer more falls than is quickly sorted: with a thousand nodes some ten events. Slots that are
-/// shorter are more, and the memory of each has left the cache when its turn comes again.
+/// One slot, as a power of two of ns, with few nodes and with many: 4.2 ms and 524 µs. Into one
+/// that is longer more falls than is quickly sorted: with a thousand nodes some ten events. Slots
+/// that are shorter are more, and the memory of each has left the cache when its turn comes again.
 const SLOT_BITS: (u32, u32) = (22, 19);
 
 /// With twice as many nodes as this, slots are half as long; and so on.
