@@ -41,7 +41,6 @@ use fitting::Fitting;
 use foca_config::foca_config;
 use heard::Heard;
 
-pub(crate) use sends::DATAGRAM_FRONT_BYTES;
 pub use sends::{Packet, Packets};
 
 /// Most members known at once, those that are down included.
@@ -276,6 +275,11 @@ impl Membership {
         self.effects.advance(now);
         self.view_hash.set(None);
         self.heard.clear();
+        // What is to be sent yet says who sent it, not who will.
+        let was = self.me();
+        for (_, packet) in &mut self.effects.sends {
+            packet.restore(was.node, was.epoch);
+        }
         if let Err(error) = self.foca.change_identity(identity, &mut self.effects) {
             refused(&error, "identity change");
         }

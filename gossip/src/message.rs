@@ -257,8 +257,7 @@ pub fn swim_packet(sender: Sender, body: &[u8]) -> Option<Cow<'_, [u8]>> {
     match body {
         [KIND_SWIM, swim @ ..] => Some(Cow::Borrowed(swim)),
         _ => {
-            let mut whole = Vec::new();
-            restore_swim(short_swim(body)?, sender.node, sender.epoch, &mut whole)?;
+            let whole = restore_swim(short_swim(body)?, sender.node, sender.epoch)?;
             Some(Cow::Owned(whole))
         }
     }
@@ -276,23 +275,6 @@ fn short_swim(body: &[u8]) -> Option<&[u8]> {
     match body {
         [KIND_SWIM_SHORT, swim @ ..] => Some(swim),
         _ => message_and_swim(body).map(|(_, swim)| swim),
-    }
-}
-
-/// [`swim_packet`], put together in `room` if it has to be. That is enough for any datagram.
-pub(crate) fn swim_packet_in<'a>(
-    sender: Sender,
-    body: &'a [u8],
-    room: &'a mut [u8; DATAGRAM_BYTES_MAX],
-) -> Option<&'a [u8]> {
-    match body {
-        [KIND_SWIM, swim @ ..] => Some(swim),
-        _ => {
-            let mut rest = &mut room[..];
-            restore_swim(short_swim(body)?, sender.node, sender.epoch, &mut rest)?;
-            let len = DATAGRAM_BYTES_MAX - rest.len();
-            Some(&room[..len])
-        }
     }
 }
 

@@ -137,33 +137,33 @@ impl<V> NodeMap<V> {
     }
 }
 
-/// How far from where it is expected a random id is among `count` of them: at most four standard
-/// deviations, of which one is half of the root of `count` in the middle. So far it is looked for
-/// one by one.
-const fn near(count: usize) -> usize {
-    4 << (count.ilog2() / 2)
+/// So many ids are looked at first: two lines of a cache. Where a random id is among them nothing
+/// can foresee, so that a search one by one would wait for a branch that was guessed wrong; one
+/// that halves them has none.
+const WINDOW: usize = 16;
+
+/// In so many windows, one beside the other, an id is looked for: at most four standard deviations
+/// from where it is expected, of which one is half of the root of `count` in the middle.
+const fn windows(count: usize) -> usize {
+    2 + (4 << (count.ilog2() / 2)) / WINDOW
 }
 
 /// Where `node` is in `nodes`, or would be.
 fn search(nodes: &[NodeId], node: &NodeId) -> Result<usize, usize> {
+    let Some(last) = nodes.len().checked_sub(WINDOW) else { return nodes.binary_search(node) };
     // As many ids are below it as its share of all numbers says.
     let guess = ((u128::from(node.0) * nodes.len() as u128) >> 64) as usize;
-    let Some(found) = nodes.get(guess) else { return Err(0) };
-    let near = near(nodes.len());
-    if found < node {
-        let first = guess + 1;
-        let behind = &nodes[first..];
-        let Some(at) = behind.iter().take(near).position(|other| other >= node) else {
-            return behind.binary_search(node).map(|at| first + at).map_err(|at| first + at);
-        };
-        return if behind[at] == *node { Ok(first + at) } else { Err(first + at) };
+    let mut first = guess.saturating_sub(WINDOW / 2).min(last);
+    for _ in 0..windows(nodes.len()) {
+        let Some(window) = nodes[first..].first_chunk::<WINDOW>() else { break };
+        match window.binary_search(node) {
+            Ok(at) => return Ok(first + at),
+            Err(0) if first > 0 => first = first.saturating_sub(WINDOW),
+            Err(WINDOW) if first < last => first = (first + WINDOW).min(last),
+            Err(at) => return Err(first + at),
+        }
     }
-    let before = &nodes[..=guess];
-    let Some(back) = before.iter().rev().take(near).position(|other| other <= node) else {
-        return before.binary_search(node);
-    };
-    let at = guess - back;
-    if before[at] == *node { Ok(at) } else { Err(at + 1) }
+    nodes.binary_search(node)
 }
 
 impl<V> Index<&NodeId> for NodeMap<V> {

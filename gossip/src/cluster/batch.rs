@@ -13,6 +13,9 @@ const DELTA_BYTES_MAX: usize = 1000;
 /// floor, nine bytes each; the length and number of writes, three bytes each in a datagram.
 const DELTA_HEADER_BYTES: usize = 5 * 9 + 2 * 3;
 
+/// Room that is made for the deltas of a datagram: so many small ones fit.
+const DELTAS_USUAL: usize = 16;
+
 /// [`DELTA_BYTES_MAX`], unless somebody got it wrong.
 pub(super) fn delta_bytes_max() -> usize {
     // X02, class "forgot the headers".
@@ -124,7 +127,11 @@ impl<'a> Batch<'a> {
     /// Adds what is told of one section. False if there are enough datagrams for its writes.
     pub(super) fn adds(&mut self, part: &'a Part) -> bool {
         match (self.room.takes(part), part) {
-            (Some(Place::Next), Part::Delta { bytes, .. }) => self.datagrams.push(vec![bytes]),
+            (Some(Place::Next), Part::Delta { bytes, .. }) => {
+                let mut deltas = Vec::with_capacity(DELTAS_USUAL);
+                deltas.push(bytes.as_slice());
+                self.datagrams.push(deltas);
+            }
             (Some(_), Part::Delta { bytes, .. }) => {
                 self.datagrams.last_mut().expect("one has room").push(bytes);
             }

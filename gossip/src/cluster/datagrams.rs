@@ -11,8 +11,8 @@ use crate::codec::{decode_datagram, decode_deltas, has_deltas};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
-    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, Head, KIND_MESSAGE, KIND_MESSAGE_SWIM, Message, OwnedDelta,
-    message_and_swim, swim_packet_in,
+    DATAGRAM_BYTES_MAX, DELTA_OPS_MAX, Head, KIND_MESSAGE, KIND_MESSAGE_SWIM, KIND_SWIM,
+    KIND_SWIM_SHORT, Message, OwnedDelta, message_and_swim,
 };
 use crate::section::{Applied, Delta, Snapshot};
 use crate::spread::{FANOUT, Told};
@@ -48,25 +48,35 @@ impl Cluster {
         match body.split_first() {
             Some((&KIND_MESSAGE, body)) => self.handle_body(now, from, sender, body),
             Some((&KIND_MESSAGE_SWIM, _)) => {
-                let Some((message, _)) = message_and_swim(body) else {
+                let Some((message, swim)) = message_and_swim(body) else {
                     return self.count("dropped_malformed");
                 };
-                self.handle_swim(now, from, sender, body);
+                self.handle_short_swim(now, from, sender, swim);
                 // Whoever is only now a member by what it claims is not told much in return.
                 if is_member {
                     self.handle_body(now, from, sender, message);
                 }
             }
-            Some(_) | None => self.handle_swim(now, from, sender, body),
+            Some((&KIND_SWIM_SHORT, swim)) => self.handle_short_swim(now, from, sender, swim),
+            Some((&KIND_SWIM, swim)) => {
+                if let Err(reason) = self.membership.handle_swim(now, from, swim) {
+                    self.refuse_swim(now, sender, reason);
+                }
+            }
+            Some(_) | None => self.count("dropped_malformed"),
         }
     }
 
-    fn handle_swim(&mut self, now: Moment, from: SocketAddr, sender: Sender, body: &[u8]) {
-        let mut room = [0; DATAGRAM_BYTES_MAX];
-        let Some(packet) = swim_packet_in(sender, body, &mut room) else {
-            return self.count("dropped_malformed");
-        };
-        let Err(reason) = self.membership.handle_swim(now, from, packet) else { return };
+    fn handle_short_swim(&mut self, now: Moment, from: SocketAddr, sender: Sender, swim: &[u8]) {
+        let of = (sender.node, sender.epoch);
+        if let Err(reason) = self.membership.handle_short_swim(now, from, of, swim) {
+            self.refuse_swim(now, sender, reason);
+        }
+    }
+
+    /// A packet of the failure detector was refused.
+    #[cold]
+    fn refuse_swim(&mut self, now: Moment, sender: Sender, reason: &'static str) {
         self.count("dropped_swim");
         self.count(reason);
         let peer = self.membership.active().get(&sender.node).copied();

@@ -3,12 +3,10 @@
 use std::net::SocketAddr;
 
 use super::{Cluster, Output};
-use crate::codec::{encode_into, shorten_swim};
+use crate::codec::encode_into;
 use crate::envelope::{HEADER_BYTES, Sender};
-use crate::membership::{DATAGRAM_FRONT_BYTES, Packet};
-use crate::message::{
-    DATAGRAM_BYTES_MAX, KIND_MESSAGE, KIND_MESSAGE_SWIM, KIND_SWIM, KIND_SWIM_SHORT, Message,
-};
+use crate::membership::Packet;
+use crate::message::{DATAGRAM_BYTES_MAX, KIND_MESSAGE, KIND_MESSAGE_SWIM, Message};
 
 /// Room that is made for a datagram at first: most messages fit.
 const DATAGRAM_BYTES_USUAL: usize = 256;
@@ -44,41 +42,24 @@ impl Cluster {
         if self.is_stopped {
             return;
         }
-        let me = self.membership.me();
-        let swim = packet.swim();
-        let (kind, kept, left_out) = match shorten_swim(swim, me.node, me.epoch) {
-            Some((before, after)) => {
-                (KIND_SWIM_SHORT, before.len(), swim.len() - before.len() - after.len())
-            }
-            // Made before this node took a greater epoch.
-            None => (KIND_SWIM, 0, 0),
-        };
-        let mut front = [kind; DATAGRAM_FRONT_BYTES];
         let sender = self.next_sender();
-        front[..HEADER_BYTES].copy_from_slice(&self.seal.header(sender));
-        let mut bytes = packet.into_datagram(&front, kept, left_out);
+        let mut bytes = packet.into_datagram(&self.seal.header(sender));
         self.seal.finish(&mut bytes);
         self.outputs.push_back(Output::Datagram { to, bytes });
     }
 
     /// Sends a probe and, with it if both fit into a datagram, a message.
     pub(super) fn send_ping_with(&mut self, to: SocketAddr, ping: Packet, message: &[u8]) {
-        let me = self.membership.me();
         let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
         let [high, low] = len.to_be_bytes();
         let front = [KIND_MESSAGE_SWIM, high, low];
-        match shorten_swim(ping.swim(), me.node, me.epoch) {
-            Some((before, after))
-                if HEADER_BYTES + front.len() + message.len() + before.len() + after.len()
-                    <= DATAGRAM_BYTES_MAX =>
-            {
-                self.send_parts(to, &[&front, message, before, after]);
-            }
-            _ => {
-                self.send_swim(to, ping);
-                self.send_body(to, KIND_MESSAGE, message);
-            }
+        let swim = ping.swim();
+        let len = HEADER_BYTES + front.len() + message.len() + swim.len();
+        if ping.is_short() && len <= DATAGRAM_BYTES_MAX {
+            return self.send_parts(to, &[&front, message, swim]);
         }
+        self.send_swim(to, ping);
+        self.send_body(to, KIND_MESSAGE, message);
     }
 
     pub(super) fn send_parts(&mut self, to: SocketAddr, parts: &[&[u8]]) {

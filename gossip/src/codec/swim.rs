@@ -1,10 +1,12 @@
-//! Bytes of the failure detector: the encoding of foca's types, and what can be read and left out
-//! without decoding them.
+//! Bytes of the failure detector: the encoding of foca's types, and what can be left out of it.
 //!
 //! foca's types implement nothing of the codec's, and no others are encoded and decoded as often.
 //! Their bytes are what the codec would make of them: fields in order, a case of an enum as its
 //! number, integers of more than one byte as short as their value is.
 
+mod peek;
+
+use arrayvec::ArrayVec;
 use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 
@@ -12,9 +14,20 @@ use super::CodecError;
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
 
+pub(crate) use peek::split_member;
+pub use peek::{SwimKind, peek_short_swim, peek_swim};
+
+use peek::split_address;
+
 /// Longest header or member of the failure detector: three identities of IPv6 addresses, each of at
 /// most 44 bytes, and some numbers.
-pub(crate) const SWIM_ITEM_BYTES_MAX: usize = 192;
+const SWIM_ITEM_BYTES_MAX: usize = 192;
+
+/// Room before a header that is sent, for padding.
+pub(crate) const SWIM_FRONT_BYTES: usize = 96;
+
+/// Sender's node and epoch before a packet without them, as foca is shown it.
+pub(crate) const SHOWN_SENDER_BYTES: usize = 16;
 
 /// Largest number that is its own first and only byte.
 const NUMBER_BYTE_MAX: u8 = 250;
@@ -31,63 +44,6 @@ pub(crate) const USUAL_BYTES: usize = 27;
 /// Where in it the port, the node and the epoch are, each after a byte that says how wide it is.
 const USUAL_WIDTHS: [(usize, u8); 3] = [(5, NUMBER_TWO), (8, NUMBER_EIGHT), (17, NUMBER_EIGHT)];
 
-/// The kinds of packets of the failure detector, as [`foca::Message`] numbers them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SwimKind {
-    /// A probe.
-    Ping,
-    /// Its answer.
-    Ack,
-    /// A probe by way of others, one of its four steps.
-    Indirect,
-    /// A greeting; not used here.
-    Announce,
-    /// The answer to that; not used here.
-    Feed,
-    /// Rumours.
-    Gossip,
-    /// Custom rumours; not used here.
-    Broadcast,
-    /// The receiver is held to be down.
-    TurnUndead,
-}
-
-/// The kind of a packet of the failure detector, without decoding it.
-pub fn peek_swim(bytes: &[u8]) -> Option<SwimKind> {
-    let mut rest = bytes;
-    skip_address(&mut rest)?;
-    // Node and epoch.
-    (0..2).try_for_each(|_| skip_number(&mut rest))?;
-    peek_after_sender(rest)
-}
-
-/// The same of a packet without its sender's node and epoch.
-pub fn peek_short_swim(bytes: &[u8]) -> Option<SwimKind> {
-    let mut rest = bytes;
-    skip_address(&mut rest)?;
-    peek_after_sender(rest)
-}
-
-/// The same of what follows these two.
-fn peek_after_sender(mut rest: &[u8]) -> Option<SwimKind> {
-    // Renewals and incarnation.
-    (0..2).try_for_each(|_| skip_number(&mut rest))?;
-    skip_address(&mut rest)?;
-    // Node, epoch, renewals.
-    (0..3).try_for_each(|_| skip_number(&mut rest))?;
-    Some(match rest.first()? {
-        0 => SwimKind::Ping,
-        1 => SwimKind::Ack,
-        2..=5 => SwimKind::Indirect,
-        6 => SwimKind::Announce,
-        7 => SwimKind::Feed,
-        8 => SwimKind::Gossip,
-        9 => SwimKind::Broadcast,
-        10 => SwimKind::TurnUndead,
-        _ => return None,
-    })
-}
-
 /// To whom a packet of the failure detector is addressed.
 pub fn swim_receiver(bytes: &[u8]) -> Option<Identity> {
     let mut rest = bytes;
@@ -101,39 +57,34 @@ pub fn shorten_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<(&[u8], &[
     Some((address, rest.strip_prefix(sender(node, epoch).as_slice())?))
 }
 
-/// What [`shorten_swim`] took out, put in again, at the end of `whole`; `None`: the address before
-/// it is cut, or there is no room.
-pub(crate) fn restore_swim(
-    bytes: &[u8],
-    node: NodeId,
-    epoch: u64,
-    whole: &mut impl BufMut,
-) -> Option<()> {
+/// What [`shorten_swim`] took out, put in again; `None`: the address before it is cut.
+pub(crate) fn restore_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<Vec<u8>> {
     let (address, rest) = split_address(bytes)?;
-    let sender = sender(node, epoch);
-    if whole.remaining_mut() < bytes.len() + sender.len {
-        return None;
-    }
-    whole.put_slice(address);
-    whole.put_slice(sender.as_slice());
-    whole.put_slice(rest);
-    Some(())
+    Some([address, sender(node, epoch).as_slice(), rest].concat())
+}
+
+/// The node and the epoch that a whole packet is from, and what is before and after them.
+pub(crate) fn split_sender(bytes: &[u8]) -> Option<(NodeId, u64, [&[u8]; 2])> {
+    let (address, mut rest) = split_address(bytes)?;
+    let node = NodeId(take_number(&mut rest, NUMBER_EIGHT)?);
+    let epoch = take_number(&mut rest, NUMBER_EIGHT)?;
+    Some((node, epoch, [address, rest]))
 }
 
 /// Bytes that [`shorten_swim`] takes out.
-pub(crate) fn sender_bytes(node: NodeId, epoch: u64) -> usize {
-    sender(node, epoch).len
+pub(crate) const fn sender_bytes(node: NodeId, epoch: u64) -> usize {
+    number_bytes(node.0) + number_bytes(epoch)
 }
 
 fn sender(node: NodeId, epoch: u64) -> Item {
-    let mut item = Item::EMPTY;
+    let mut item = Item::default();
     item.put_sender(node, epoch);
     item
 }
 
 /// The beginning of all news about whoever is at `addr`.
 pub(crate) fn endpoint(addr: Endpoint) -> Item {
-    let mut item = Item::EMPTY;
+    let mut item = Item::default();
     item.put_endpoint(addr);
     item
 }
@@ -145,58 +96,22 @@ fn is_usual(bytes: &[u8; USUAL_BYTES]) -> bool {
         && bytes[USUAL_BYTES - 1] <= NUMBER_BYTE_MAX
 }
 
-/// Bytes of the identity that `packet` begins with: its sender's.
-pub(crate) fn identity_bytes(packet: &[u8]) -> usize {
-    if packet.first_chunk().is_some_and(is_usual) {
-        return USUAL_BYTES;
+/// Bytes of an identity.
+pub(crate) fn identity_bytes(identity: &Identity) -> usize {
+    let Identity { addr, node, epoch, renew } = *identity;
+    let ip_bytes = if addr.ipv4().is_some() { 4 } else { 16 };
+    let [port, renew] = [addr.port().into(), renew.into()].map(number_bytes);
+    1 + ip_bytes + port + sender_bytes(node, epoch) + renew
+}
+
+/// Bytes of a number, as short as can be.
+const fn number_bytes(number: u64) -> usize {
+    match number {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
     }
-    let mut rest = packet;
-    // Node, epoch, renewals. What is cut counts as far as it goes.
-    let _whole =
-        skip_address(&mut rest).and_then(|()| (0..3).try_for_each(|_| skip_number(&mut rest)));
-    packet.len() - rest.len()
-}
-
-/// The bytes of the next member, taken from `rest`.
-pub(crate) fn split_member<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let all = *rest;
-    // Incarnation and state follow the identity.
-    let mut numbers = 2;
-    if rest.first_chunk().is_some_and(is_usual) {
-        *rest = &rest[USUAL_BYTES..];
-    } else {
-        skip_address(rest)?;
-        // Node, epoch, renewals.
-        numbers += 3;
-    }
-    (0..numbers).try_for_each(|_| skip_number(rest))?;
-    Some(&all[..all.len() - rest.len()])
-}
-
-/// The sender's address, with which a packet begins, and what follows.
-fn split_address(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut rest = bytes;
-    skip_address(&mut rest)?;
-    Some(bytes.split_at(bytes.len() - rest.len()))
-}
-
-/// An IP address and a port.
-fn skip_address(bytes: &mut &[u8]) -> Option<()> {
-    let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
-    *bytes = bytes.get(1 + ip_bytes..)?;
-    skip_number(bytes)
-}
-
-fn skip_number(bytes: &mut &[u8]) -> Option<()> {
-    let len = match *bytes.first()? {
-        ..=NUMBER_BYTE_MAX => 1,
-        NUMBER_TWO => 3,
-        NUMBER_FOUR => 5,
-        NUMBER_EIGHT => 9,
-        _ => return None,
-    };
-    *bytes = bytes.get(len..)?;
-    Some(())
 }
 
 /// The failure detector's wire format.
@@ -223,7 +138,7 @@ impl foca::Codec<Identity> for SwimCodec {
         member: &Member<Identity>,
         buf: impl BufMut,
     ) -> Result<(), CodecError> {
-        let mut item = Item::EMPTY;
+        let mut item = Item::default();
         item.put_identity(member.id());
         item.put_number(member.incarnation().into());
         item.put(&[match member.state() {
@@ -240,31 +155,44 @@ impl foca::Codec<Identity> for SwimCodec {
 }
 
 /// A header or member that is being encoded, or a part of one.
-pub(crate) struct Item {
-    bytes: [u8; SWIM_ITEM_BYTES_MAX],
-    len: usize,
-}
+#[derive(Default)]
+pub(crate) struct Item(ArrayVec<u8, { SWIM_FRONT_BYTES + SWIM_ITEM_BYTES_MAX }>);
 
 impl Item {
-    const EMPTY: Self = Self { bytes: [0; SWIM_ITEM_BYTES_MAX], len: 0 };
-
     /// A header.
-    pub(crate) fn header(header: &Header<Identity>) -> Self {
-        let mut item = Self::EMPTY;
+    fn header(header: &Header<Identity>) -> Self {
+        let mut item = Self::default();
         item.put_identity(&header.src);
-        item.put_number(header.src_incarnation.into());
-        item.put_identity(&header.dst);
-        item.put_message(&header.message);
+        item.put_after_sender(header);
         item
     }
 
+    /// The same without its sender's node and epoch, after so many zeros.
+    pub(crate) fn short_header(header: &Header<Identity>) -> Self {
+        let mut item = Self::default();
+        item.put(&[0; SWIM_FRONT_BYTES]);
+        item.put_endpoint(header.src.addr);
+        item.put_number(header.src.renew.into());
+        item.put_after_sender(header);
+        item
+    }
+
+    fn put_after_sender(&mut self, header: &Header<Identity>) {
+        self.put_number(header.src_incarnation.into());
+        self.put_identity(&header.dst);
+        self.put_message(&header.message);
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.0
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+        self.0.try_extend_from_slice(bytes).expect("no item is longer than the longest");
     }
 
     /// A number of whatever width, as short as can be.
@@ -332,7 +260,7 @@ impl Item {
     }
 
     fn write(&self, mut buf: impl BufMut) -> Result<(), CodecError> {
-        if buf.remaining_mut() < self.len {
+        if buf.remaining_mut() < self.0.len() {
             return Err(CodecError::Full);
         }
         buf.put_slice(self.as_slice());
@@ -352,6 +280,39 @@ fn take<T>(mut buf: impl Buf, item: impl Fn(&mut &[u8]) -> Option<T>) -> Result<
 
 fn take_header(bytes: &mut &[u8]) -> Option<Header<Identity>> {
     let src = take_identity(bytes)?;
+    take_after_sender(bytes, src)
+}
+
+/// A header without its sender's node and epoch.
+pub(crate) fn take_short_header(
+    bytes: &mut &[u8],
+    node: NodeId,
+    epoch: u64,
+) -> Option<Header<Identity>> {
+    let addr = take_endpoint(bytes)?;
+    let renew = take_number(bytes, NUMBER_FOUR)?.try_into().ok()?;
+    take_after_sender(bytes, Identity { addr, node, epoch, renew })
+}
+
+/// A header as foca is shown it: these two before the rest.
+pub(crate) fn take_shown_header(buf: impl Buf) -> Result<Header<Identity>, CodecError> {
+    take(buf, |bytes| {
+        let node = NodeId(take_octets(bytes).map(u64::from_be_bytes)?);
+        let epoch = take_octets(bytes).map(u64::from_be_bytes)?;
+        take_short_header(bytes, node, epoch)
+    })
+}
+
+/// What [`take_shown_header`] takes before the header.
+pub(crate) fn shown_sender(node: NodeId, epoch: u64) -> [u8; SHOWN_SENDER_BYTES] {
+    let mut bytes = [0; SHOWN_SENDER_BYTES];
+    bytes[..8].copy_from_slice(&node.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&epoch.to_be_bytes());
+    bytes
+}
+
+#[inline]
+fn take_after_sender(bytes: &mut &[u8], src: Identity) -> Option<Header<Identity>> {
     let src_incarnation = take_number(bytes, NUMBER_TWO)?.try_into().ok()?;
     let dst = take_identity(bytes)?;
     Some(Header { src, src_incarnation, dst, message: take_message(bytes)? })
@@ -441,6 +402,11 @@ fn take_identity(bytes: &mut &[u8]) -> Option<Identity> {
 }
 
 fn take_endpoint(bytes: &mut &[u8]) -> Option<Endpoint> {
+    // As nearly all are.
+    if let Some((&[0, a, b, c, d, NUMBER_TWO, low, high], rest)) = bytes.split_first_chunk() {
+        *bytes = rest;
+        return Some(Endpoint::v4([a, b, c, d], u16::from_le_bytes([low, high])));
+    }
     let port = |bytes: &mut &[u8]| take_number(bytes, NUMBER_TWO)?.try_into().ok();
     match take_number(bytes, NUMBER_FOUR)? {
         0 => take_octets(bytes).and_then(|ip| Some(Endpoint::v4(ip, port(bytes)?))),
@@ -601,7 +567,7 @@ mod tests {
                     let expected = format!("{}0901", hex(&bytes));
                     let encoded = member_bytes(&member);
                     check(&member, &encoded, &expected, |bytes| SwimCodec.decode_member(bytes));
-                    assert_eq!(identity_bytes(&encoded), bytes.len());
+                    assert_eq!(identity_bytes(&id), bytes.len());
                     let mut rest = [&*encoded, &encoded].concat();
                     rest.push(0);
                     let mut rest = rest.as_slice();

@@ -86,7 +86,9 @@ impl Membership {
     /// if all that happened is that nodes came that have no other identity, and went. False if it
     /// is not, and nothing was done: then all members have to be looked at.
     pub(super) fn take_plain(&mut self, news: &[News]) -> bool {
-        let (mut came, mut went) = (Vec::new(), Vec::new());
+        let came = news.iter().filter(|news| matches!(news, News::Up(_))).count();
+        let mut went = Vec::with_capacity(news.len() - came);
+        let mut came = Vec::with_capacity(came);
         for news in news {
             match *news {
                 News::Up(id) => came.push(id),

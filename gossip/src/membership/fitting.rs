@@ -2,20 +2,23 @@
 //!
 //! foca takes rumours out of its heap until the packet has no byte left, so that of a row of 96 it
 //! takes out all, and puts back those that do not fit: that was a tenth of what a cluster that
-//! comes together computes. With a header that is made longer by just what would be left over,
-//! rumours of the usual size fill the packet, and foca stops there. Neither the padding nor what
-//! says how long it is leaves the node.
+//! comes together computes. With padding of just what would be left over rumours of the usual size
+//! fill the packet, and foca stops there. Neither the padding nor what says how long it is leaves
+//! the node.
 
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message};
 
-use super::foca_config::SWIM_BYTES_MAX;
+use super::foca_config::{SHOWN_BYTES_MAX, SWIM_BYTES_MAX};
 use super::sends::Packet;
-use crate::codec::{CodecError, SWIM_ITEM_BYTES_MAX, SwimCodec, SwimItem, identity_bytes};
+use crate::codec::{
+    CodecError, SWIM_FRONT_BYTES, SwimCodec, SwimItem, identity_bytes, sender_bytes,
+    take_shown_header,
+};
 use crate::identity::Identity;
 
-/// Before the header: its length and that of the padding after it, a byte each.
-const FRONT_BYTES: usize = 2;
+/// Before the padding: how long it is.
+const FRONT_BYTES: usize = 1;
 
 /// What foca puts before the rumours: how many there are.
 const COUNT_BYTES: usize = 2;
@@ -23,9 +26,14 @@ const COUNT_BYTES: usize = 2;
 /// What a member has besides its identity as a rule: an incarnation and a state of one byte each.
 const STATE_BYTES: usize = 2;
 
-const _: () = assert!(SWIM_ITEM_BYTES_MAX <= u8::MAX as usize, "a length is a byte");
+/// Longest padding: what foca may write more than a packet has, the longest node and epoch, and
+/// less than one member with an IPv6 address.
+const PADDING_MAX: usize = (SHOWN_BYTES_MAX - SWIM_BYTES_MAX) + 18 + 48;
 
-/// [`SwimCodec`] with padded headers in what foca sends; [`fitted`] takes the padding off.
+const _: () = assert!(FRONT_BYTES + PADDING_MAX <= SWIM_FRONT_BYTES, "there is room for it");
+
+/// [`SwimCodec`] with headers as they travel, without their sender's node and epoch, and with
+/// padding before them in what foca sends; [`fitted`] takes it off.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fitting;
 
@@ -37,22 +45,20 @@ impl Codec<Identity> for Fitting {
         header: &Header<Identity>,
         mut buf: impl BufMut,
     ) -> Result<(), CodecError> {
-        let item = SwimItem::header(header);
-        let bytes = item.as_slice();
-        let len = bytes.len();
-        let padding = padding(&header.message, bytes);
-        if buf.remaining_mut() < FRONT_BYTES + len + padding {
+        let mut item = SwimItem::short_header(header);
+        let room_and_header = item.as_mut_slice();
+        let padding = padding(header, room_and_header.len() - SWIM_FRONT_BYTES);
+        let padded = &mut room_and_header[SWIM_FRONT_BYTES - FRONT_BYTES - padding..];
+        padded[0] = padding as u8;
+        if buf.remaining_mut() < padded.len() {
             return Err(CodecError::Full);
         }
-        buf.put_u8(len as u8);
-        buf.put_u8(padding as u8);
-        buf.put_slice(bytes);
-        buf.put_bytes(0, padding);
+        buf.put_slice(padded);
         Ok(())
     }
 
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>, CodecError> {
-        SwimCodec.decode_header(buf)
+        take_shown_header(buf)
     }
 
     fn encode_member(
@@ -70,18 +76,19 @@ impl Codec<Identity> for Fitting {
 
 /// A packet that foca sends, as it travels.
 pub(super) fn fitted(packet: &[u8]) -> Packet {
-    let Some(([len, padding], rest)) = packet.split_first_chunk::<FRONT_BYTES>() else {
-        return Packet::of([&[], &[]]);
-    };
-    let (header, rest) = rest.split_at(rest.len().min(usize::from(*len)));
-    Packet::of([header, rest.get(usize::from(*padding)..).unwrap_or(&[])])
+    let Some((&padding, rest)) = packet.split_first() else { return Packet::short(&[]) };
+    Packet::short(rest.get(usize::from(padding)..).unwrap_or(&[]))
 }
 
-/// What is left over in a packet with this header that is full of members as large as its sender.
-fn padding(message: &Message<Identity>, header: &[u8]) -> usize {
-    match message {
+/// What foca is to write before a header that has so many bytes as it travels: all that it may
+/// write beyond the longest packet, and what would be left over in one that is full of members as
+/// large as its sender.
+fn padding(header: &Header<Identity>, short_bytes: usize) -> usize {
+    let left_out = sender_bytes(header.src.node, header.src.epoch);
+    let beyond = SHOWN_BYTES_MAX - SWIM_BYTES_MAX - FRONT_BYTES + left_out;
+    match header.message {
         // They carry no rumours, or are not used here.
-        Message::Announce | Message::Feed | Message::Broadcast | Message::TurnUndead => 0,
+        Message::Announce | Message::Feed | Message::Broadcast | Message::TurnUndead => beyond,
         Message::Ping(_)
         | Message::Ack(_)
         | Message::PingReq { .. }
@@ -89,8 +96,8 @@ fn padding(message: &Message<Identity>, header: &[u8]) -> usize {
         | Message::IndirectAck { .. }
         | Message::ForwardedAck { .. }
         | Message::Gossip => {
-            let room = SWIM_BYTES_MAX.saturating_sub(FRONT_BYTES + header.len() + COUNT_BYTES);
-            room % (identity_bytes(header) + STATE_BYTES)
+            let room = SWIM_BYTES_MAX.saturating_sub(short_bytes + left_out + COUNT_BYTES);
+            beyond + room % (identity_bytes(&header.src) + STATE_BYTES)
         }
     }
 }
@@ -109,6 +116,12 @@ mod tests {
         Identity { addr: addr.into(), node: NodeId(node), epoch: 1_700_000_000_000, renew: 0 }
     }
 
+    fn whole(packet: Packet, src: Identity) -> Vec<u8> {
+        let mut packet = packet;
+        packet.restore(src.node, src.epoch);
+        packet.swim().to_vec()
+    }
+
     #[test]
     fn members_as_large_as_the_sender_fill_a_packet_and_the_padding_comes_off() {
         let (four, six) = (identity(1 << 60, "10.0.0.1:4162"), identity(300, "[::1]:80"));
@@ -125,14 +138,18 @@ mod tests {
                 let header = Header { src, src_incarnation: 9, dst, message };
                 let mut plain = Vec::new();
                 SwimCodec.encode_header(&header, &mut plain).unwrap();
-                let mut packet = Vec::new().limit(SWIM_BYTES_MAX);
+                let mut packet = Vec::new().limit(SHOWN_BYTES_MAX);
                 Fitting.encode_header(&header, &mut packet).unwrap();
                 packet.put_u16(7);
                 let mut member = Vec::new();
                 SwimCodec.encode_member(&Member::new(src, 0, State::Down), &mut member).unwrap();
                 assert_eq!(packet.remaining_mut() % member.len(), 0);
                 plain.put_u16(7);
-                assert_eq!(fitted(packet.get_ref()).swim(), plain);
+                assert_eq!(packet.remaining_mut(), {
+                    let room = SWIM_BYTES_MAX - plain.len();
+                    room - room % member.len()
+                });
+                assert_eq!(whole(fitted(packet.get_ref()), src), plain);
             }
         }
     }
@@ -144,8 +161,13 @@ mod tests {
             let header = Header { src: me, src_incarnation: 0, dst: me, message };
             let mut packet = Vec::new();
             Fitting.encode_header(&header, &mut packet).unwrap();
-            assert_eq!(packet[1], 0);
-            assert_eq!(SwimCodec.decode_header(fitted(&packet).swim()).unwrap(), header);
+            assert_eq!(SHOWN_BYTES_MAX - packet.len(), {
+                let mut plain = Vec::new();
+                SwimCodec.encode_header(&header, &mut plain).unwrap();
+                SWIM_BYTES_MAX - plain.len()
+            });
+            let plain = whole(fitted(&packet), me);
+            assert_eq!(SwimCodec.decode_header(&plain[..]).unwrap(), header);
         }
     }
 
@@ -155,7 +177,7 @@ mod tests {
             let id = identity(node, addr);
             let mut member = Vec::new();
             SwimCodec.encode_member(&Member::new(id, 0, State::Alive), &mut member).unwrap();
-            assert_eq!(identity_bytes(&member) + STATE_BYTES, member.len());
+            assert_eq!(identity_bytes(&id) + STATE_BYTES, member.len());
         }
     }
 }

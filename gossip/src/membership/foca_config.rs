@@ -3,10 +3,14 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
+use crate::codec::SHOWN_SENDER_BYTES;
 use crate::config::Timings;
 
 /// Largest packet of the failure detector: a datagram less envelope, kind and room for a tag.
 pub(super) const SWIM_BYTES_MAX: usize = 1180;
+
+/// The same as foca is shown it: its sender's node and epoch are not always shorter than that.
+pub(super) const SHOWN_BYTES_MAX: usize = SWIM_BYTES_MAX + SHOWN_SENDER_BYTES;
 
 pub(super) fn foca_config(timings: &Timings) -> foca::Config {
     let three = NonZeroUsize::new(3).expect("3 is not 0");
@@ -19,7 +23,7 @@ pub(super) fn foca_config(timings: &Timings) -> foca::Config {
         suspect_to_down_after: timings.suspicion,
         // Forgetting the dead early makes rumours about them endless (caio/foca#19).
         remove_down_after: Some(Duration::from_secs(24 * 3600)),
-        max_packet_size: NonZeroUsize::new(SWIM_BYTES_MAX).expect("1180 is not 0"),
+        max_packet_size: NonZeroUsize::new(SHOWN_BYTES_MAX).expect("1196 is not 0"),
         notify_down_members: true,
         periodic_announce: None,
         periodic_announce_to_down_members: None,

@@ -5,10 +5,12 @@
 //! member is forgotten a day after its death: the same news once more changes nothing. It is
 //! recognised by its bytes, before they are decoded and before foca searches its members.
 
+use arrayvec::ArrayVec;
+
+use super::foca_config::SHOWN_BYTES_MAX;
 use crate::codec::{endpoint, split_member};
 use crate::identity::Endpoint;
 use crate::keyed;
-use crate::message::DATAGRAM_BYTES_MAX;
 
 /// Places for each member: in a partition there are two rumours about each, and an alive one.
 const PLACES_PER_MEMBER: usize = 2;
@@ -33,12 +35,8 @@ pub(super) struct Heard {
 /// kept in its place, and that node finds out by comparing views.
 type Mark = u32;
 
-/// A packet without what was heard before.
-pub(super) struct Sifted<'a> {
-    pub(super) packet: &'a [u8],
-    /// Hashes of the news that are left, for [`Heard::believed`].
-    pub(super) news: Vec<u64>,
-}
+/// A packet as foca is shown it, which is never longer.
+pub(super) type Shown = ArrayVec<u8, SHOWN_BYTES_MAX>;
 
 /// Whether a packet with these updates tells of anybody, which most do not while nothing happens.
 pub(super) fn has_news(updates: &[u8]) -> bool {
@@ -46,40 +44,41 @@ pub(super) fn has_news(updates: &[u8]) -> bool {
 }
 
 impl Heard {
-    /// `packet` without news that was heard before; its last `updates` bytes are a count and so
-    /// many members. News about `me` are never left out: each is to be refuted. `key` is of the
-    /// hash, `members` how many are known.
-    ///
-    /// A packet that cannot be read stays as it is; what is left of others is put together in
-    /// `room`, which is enough for any datagram.
+    /// Puts `packet`, of which so many bytes are its header and the rest a count and so many
+    /// members, into `shown`, without news that was heard before; the hashes of what is left are
+    /// for [`believed`](Self::believed). News about `me` are never left out: each is to be refuted.
+    /// `key` is of the hash, `members` how many are known. What cannot be read stays as it is.
     #[inline(never)]
-    pub(super) fn sift<'a>(
+    pub(super) fn sift(
         &mut self,
-        packet: &'a [u8],
-        updates: usize,
+        packet: &[u8],
+        header_bytes: usize,
         (key, me, members): (u64, Endpoint, usize),
-        room: &'a mut [u8; DATAGRAM_BYTES_MAX],
-    ) -> Sifted<'a> {
-        let whole = |news| Sifted { packet, news };
-        let (header, updates) = packet.split_at(packet.len() - updates);
-        let Some((count, mut rest)) = updates.split_first_chunk::<2>() else {
-            return whole(Vec::new());
+        shown: &mut Shown,
+    ) -> Vec<u64> {
+        let begin = shown.len();
+        let whole = |shown: &mut Shown, news| {
+            shown.truncate(begin);
+            put(shown, packet);
+            news
         };
+        let (header, updates) = packet.split_at(header_bytes);
+        let Some((count, mut rest)) = updates.split_first_chunk::<2>() else {
+            return whole(shown, Vec::new());
+        };
+        put(shown, header);
+        let count_at = shown.len();
+        put(shown, count);
         let count = u16::from_be_bytes(*count);
-        if packet.len() > room.len() {
-            return whole(Vec::new());
-        }
         self.make_room(members);
         let mut pending = Vec::with_capacity(usize::from(count).min(NEWS_USUAL));
-        // As far as what is kept goes.
-        let mut end = header.len() + 2;
         let me = endpoint(me);
         let me = me.as_slice();
         // The last byte of the address, where most differ, before all of it.
         let last = me.len().saturating_sub(PORT_BYTES_USUAL + 1);
         let mut kept: u16 = 0;
         for _ in 0..count {
-            let Some(news) = split_member(&mut rest) else { return whole(pending) };
+            let Some(news) = split_member(&mut rest) else { return whole(shown, pending) };
             let is_about_me = news.get(last) == me.get(last) && news.starts_with(me);
             if !is_about_me {
                 let hash = keyed::hash(key, news);
@@ -88,17 +87,14 @@ impl Heard {
                 }
                 pending.push(hash);
             }
-            room[end..end + news.len()].copy_from_slice(news);
-            end += news.len();
+            put(shown, news);
             kept += 1;
         }
-        if kept == count || !rest.is_empty() {
-            return whole(pending);
+        if !rest.is_empty() {
+            return whole(shown, pending);
         }
-        let at = header.len();
-        room[..at].copy_from_slice(header);
-        room[at..at + 2].copy_from_slice(&kept.to_be_bytes());
-        Sifted { packet: &room[..end], news: pending }
+        shown[count_at..count_at + 2].copy_from_slice(&kept.to_be_bytes());
+        pending
     }
 
     /// These were believed.
@@ -133,6 +129,12 @@ impl Heard {
             self.places = vec![0; wanted];
         }
     }
+}
+
+/// Appends to a packet that has room: what is shown of one is no longer than all of it.
+#[inline]
+pub(super) fn put(shown: &mut Shown, bytes: &[u8]) {
+    shown.try_extend_from_slice(bytes).expect("a packet is no longer than the longest");
 }
 
 /// Of other bits than those that say where it is. Zero is for no news.
@@ -170,9 +172,9 @@ mod tests {
     }
 
     fn sifted(heard: &mut Heard, packet: &[u8]) -> (Vec<u8>, Vec<u64>) {
-        let (mut room, updates) = ([0; DATAGRAM_BYTES_MAX], packet.len() - b"header".len());
-        let Sifted { packet, news } = heard.sift(packet, updates, (1, endpoint(1), 10), &mut room);
-        (packet.to_vec(), news)
+        let mut shown = Shown::new();
+        let news = heard.sift(packet, b"header".len(), (1, endpoint(1), 10), &mut shown);
+        (shown.to_vec(), news)
     }
 
     fn sift(heard: &mut Heard, packet: &[u8]) -> Vec<u8> {

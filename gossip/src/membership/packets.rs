@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 
-use foca::{Codec, Member};
+use foca::Member;
 use grapevine_protocol::Moment;
 
 use super::Membership;
 use super::effects::refused;
+use super::foca_config::SWIM_BYTES_MAX;
 use super::guard::told;
-use super::heard::{Sifted, has_news};
+use super::heard::{Shown, has_news, put};
 use super::sends::curb;
-use crate::codec::{SwimCodec, sender_bytes};
+use crate::NodeId;
+use crate::codec::{
+    SHOWN_SENDER_BYTES, sender_bytes, shown_sender, split_sender, take_short_header,
+};
 use crate::identity::Identity;
-use crate::message::DATAGRAM_BYTES_MAX;
 
 /// Rumours about members in line from which on what packets tell is believed but not passed on: so
 /// many take a second, and comparisons of views are faster than more of them. Each takes some 150
@@ -31,42 +34,65 @@ impl Membership {
         from: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), &'static str> {
+        let (node, epoch, parts) = split_sender(bytes).ok_or("dropped_swim_malformed")?;
+        self.handle_short_swim(now, from, (node, epoch), &parts.concat())
+    }
+
+    /// The same without its sender's node and epoch, which are these.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused, as the name of a counter.
+    pub fn handle_short_swim(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        (node, epoch): (NodeId, u64),
+        bytes: &[u8],
+    ) -> Result<(), &'static str> {
         self.effects.advance(now);
         if self.has_left {
             return Ok(());
         }
+        if bytes.len() + sender_bytes(node, epoch) > SWIM_BYTES_MAX {
+            return Err("dropped_swim_malformed");
+        }
         let mut updates = bytes;
-        let header = SwimCodec.decode_header(&mut updates).map_err(|_| "dropped_swim_malformed")?;
+        let header =
+            take_short_header(&mut updates, node, epoch).ok_or("dropped_swim_malformed")?;
         let is_stranger = self.is_stranger(&header.src);
         if let Some(reason) = self.refusal(from, (&header, is_stranger), updates) {
             return Err(reason);
         }
         let sent_before = self.effects.sends.len();
         self.effects.has_received = false;
-        let about = (self.hash_key, self.me().addr, self.known_count());
-        let header_bytes = bytes.len() - updates.len();
         let is_full = !is_stranger && self.foca.updates_backlog() >= PASSED_ON_MAX;
-        let mut room;
-        let Sifted { mut packet, news } = if has_news(updates) {
-            room = [0; DATAGRAM_BYTES_MAX];
-            self.heard.sift(bytes, updates.len(), about, &mut room)
+        let mut packet = Shown::new();
+        put(&mut packet, &shown_sender(node, epoch));
+        let header_bytes = bytes.len() - updates.len();
+        let news = if has_news(updates) {
+            let about = (self.hash_key, self.me().addr, self.known_count());
+            self.heard.sift(bytes, header_bytes, about, &mut packet)
         } else {
-            Sifted { packet: bytes, news: Vec::new() }
+            put(&mut packet, bytes);
+            Vec::new()
         };
         let mut not_passed_on: Vec<Member<Identity>> = Vec::new();
         if is_full {
             std::hint::cold_path();
-            not_passed_on.extend(told(&packet[header_bytes..]));
-            packet = &packet[..header_bytes];
+            let header_end = SHOWN_SENDER_BYTES + header_bytes;
+            not_passed_on.extend(told(&packet[header_end..]));
+            packet.truncate(header_end);
         }
-        let result = self.foca.handle_data(packet, &mut self.effects);
+        let result = self.foca.handle_data(&packet, &mut self.effects);
         if is_stranger {
             std::hint::cold_path();
-            // As they travel: without the node and epoch of who sends them.
+            // No more bytes than it sent, as they travel and with the node and epoch.
             let (src, me) = (header.src, self.me());
-            let saved = |id: Identity| sender_bytes(id.node, id.epoch);
-            let bytes_max = (bytes.len() + saved(me)).saturating_sub(saved(src)).min(bytes.len());
-            self.effects.curbed += curb(&mut self.effects.sends, sent_before, src.addr, bytes_max);
+            let [mine, its] = [me, src].map(|id| sender_bytes(id.node, id.epoch));
+            let bytes_max = (bytes.len() + its).saturating_sub(mine).min(bytes.len());
+            let curbs = (src.addr, bytes_max);
+            self.effects.curbed += curb(&mut self.effects.sends, sent_before, me, curbs);
         }
         self.settle();
         // foca does not look at what a member that is down has to say.

@@ -1,28 +1,29 @@
 //! What the failure detector wants sent.
 
-use foca::Codec;
-
 use super::Membership;
-use crate::codec::SwimCodec;
+use crate::NodeId;
+use crate::codec::{restore_swim, take_short_header};
 use crate::envelope::HEADER_BYTES;
 use crate::identity::{Endpoint, Identity};
+use crate::message::{KIND_SWIM, KIND_SWIM_SHORT};
 
 /// What is before a packet in a datagram: the envelope's header, and the kind.
-pub(crate) const DATAGRAM_FRONT_BYTES: usize = HEADER_BYTES + 1;
+const DATAGRAM_FRONT_BYTES: usize = HEADER_BYTES + 1;
 
-/// A packet of the failure detector, with room for what is before it in a datagram.
+/// A packet of the failure detector as it travels, with room for what is before it in a datagram.
 #[derive(Debug)]
 pub struct Packet(Vec<u8>);
 
 impl Packet {
-    /// A packet of these parts.
-    pub(super) fn of(parts: [&[u8]; 2]) -> Self {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(DATAGRAM_FRONT_BYTES + len);
-        bytes.extend_from_slice(&[0; DATAGRAM_FRONT_BYTES]);
-        for part in parts {
-            bytes.extend_from_slice(part);
-        }
+    /// A packet without its sender's node and epoch.
+    pub(super) fn short(swim: &[u8]) -> Self {
+        Self::of(KIND_SWIM_SHORT, swim)
+    }
+
+    fn of(kind: u8, swim: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(DATAGRAM_FRONT_BYTES + swim.len());
+        bytes.extend_from_slice(&[kind; DATAGRAM_FRONT_BYTES]);
+        bytes.extend_from_slice(swim);
         Self(bytes)
     }
 
@@ -31,25 +32,29 @@ impl Packet {
         self.0.get(DATAGRAM_FRONT_BYTES..).unwrap_or(&[])
     }
 
+    /// Whether it is without its sender's node and epoch, which the envelope says.
+    pub(crate) fn is_short(&self) -> bool {
+        self.0.get(HEADER_BYTES) == Some(&KIND_SWIM_SHORT)
+    }
+
+    /// Puts them in: the envelope will not say these.
+    #[cold]
+    pub(super) fn restore(&mut self, node: NodeId, epoch: u64) {
+        if self.is_short()
+            && let Some(whole) = restore_swim(self.swim(), node, epoch)
+        {
+            *self = Self::of(KIND_SWIM, &whole);
+        }
+    }
+
     fn truncate(&mut self, len: usize) {
         self.0.truncate(DATAGRAM_FRONT_BYTES + len);
     }
 
-    /// A datagram that begins with `front`. Of the packet `left_out` bytes after the first `kept`
-    /// are left out.
-    pub(crate) fn into_datagram(
-        self,
-        front: &[u8; DATAGRAM_FRONT_BYTES],
-        kept: usize,
-        left_out: usize,
-    ) -> Vec<u8> {
+    /// A datagram that begins with `header`.
+    pub(crate) fn into_datagram(self, header: &[u8; HEADER_BYTES]) -> Vec<u8> {
         let mut bytes = self.0;
-        bytes.copy_within(
-            DATAGRAM_FRONT_BYTES..DATAGRAM_FRONT_BYTES + kept,
-            DATAGRAM_FRONT_BYTES + left_out,
-        );
-        bytes.drain(..left_out);
-        bytes[..DATAGRAM_FRONT_BYTES].copy_from_slice(front);
+        bytes[..HEADER_BYTES].copy_from_slice(header);
         bytes
     }
 }
@@ -79,10 +84,15 @@ impl Membership {
     }
 }
 
-/// Of what was added after the first `kept` packets, what goes `to` there has at most `bytes_max`
-/// bytes: news about others is cut off, and what is still larger is not sent. Returns how many
-/// packets that concerns.
-pub(super) fn curb(packets: &mut Packets, kept: usize, to: Endpoint, bytes_max: usize) -> u64 {
+/// Of what was added after the first `kept` packets of `me`, what goes `to` there has at most
+/// `bytes_max` bytes: news about others is cut off, and what is still larger is not sent. Returns
+/// how many packets that concerns.
+pub(super) fn curb(
+    packets: &mut Packets,
+    kept: usize,
+    me: Identity,
+    (to, bytes_max): (Endpoint, usize),
+) -> u64 {
     let (mut at, mut curbed) = (0, 0);
     packets.retain_mut(|(addr, packet)| {
         at += 1;
@@ -92,7 +102,7 @@ pub(super) fn curb(packets: &mut Packets, kept: usize, to: Endpoint, bytes_max: 
         sometimes!("reply_curbed");
         curbed += 1;
         let mut rest = packet.swim();
-        let has_header = SwimCodec.decode_header(&mut rest).is_ok();
+        let has_header = take_short_header(&mut rest, me.node, me.epoch).is_some();
         let header_bytes = packet.swim().len() - rest.len();
         packet.truncate(header_bytes);
         has_header && header_bytes <= bytes_max
