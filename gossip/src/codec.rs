@@ -5,6 +5,7 @@
 //! raises the version byte of the envelope.
 
 mod deltas;
+mod head;
 mod known;
 mod swim;
 
@@ -34,6 +35,14 @@ const DATAGRAM_CLAIM_MAX: usize = 32 * 1024;
 
 /// The same for a stream frame of at most 64 KiB.
 const FRAME_CLAIM_MAX: usize = 1024 * 1024;
+
+/// Largest number that is its own first and only byte.
+const NUMBER_BYTE_MAX: u8 = 250;
+
+/// First bytes of numbers of two, four and eight bytes, which follow, the lowest first.
+const NUMBER_TWO: u8 = 251;
+const NUMBER_FOUR: u8 = 252;
+const NUMBER_EIGHT: u8 = 253;
 
 /// Room that is made for an encoding at first: most messages fit.
 const ENCODED_BYTES_USUAL: usize = 256;

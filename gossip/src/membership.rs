@@ -201,10 +201,11 @@ impl Membership {
         }
         let mut room = MEMBERS_MAX.saturating_sub(self.known_count());
         let me = self.me();
-        let known = Known::new(self.foca.iter_membership_state(), states);
         let was_cut_off = self.was_cut_off(states);
+        let states = self.may_be_news(states);
+        let known = Known::new(self.foca.iter_membership_state(), &states);
         let updates: Vec<Member<Identity>> = states
-            .iter()
+            .into_iter()
             .filter(|state| !self.is_epoch_jump(&state.identity))
             .map(Member::from)
             .filter(|m| m.id().addr == me.addr || known.is_news(m))

@@ -42,7 +42,9 @@ pub const KIND_MESSAGE: u8 = 1;
 pub const KIND_MESSAGE_SWIM: u8 = 3;
 
 /// How far an owner's section goes at the sender.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, BorrowDecode)]
+///
+/// Encoded as its fields are, in order; see `codec/head.rs`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// The owner.
     pub owner: NodeId,

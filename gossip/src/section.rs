@@ -314,17 +314,12 @@ impl Section {
         &'a self,
         topic: &'t str,
     ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a, 't> {
-        self.entries
-            .range(&(topic, ProducerId(0), ""))
-            .take_while(move |(key, _)| &*key.topic == topic)
-            .filter(|(_, entry)| entry.value.is_some())
+        self.entries.topic(topic).filter(|(_, entry)| entry.value.is_some())
     }
 
     /// Whether anybody has the channel of the topic, or had it and the deletion is remembered.
     pub fn remembers(&self, topic: &str, channel: &str) -> bool {
-        let keys = self.entries.range(&(topic, ProducerId(0), "")).map(|(key, _)| key);
-        let mut keys = keys.take_while(|key| &*key.topic == topic);
-        keys.any(|key| &*key.channel == channel)
+        self.entries.topic(topic).any(|(key, _)| &*key.channel == channel)
     }
 
     /// All live keys with their entries, in order.

@@ -6,7 +6,8 @@
 
 use super::{
     BorrowDecode, BorrowDecoder, CodecError, DecodeError, Encode, EncodeError, Encoder,
-    decode_frame, decode_front, encode, encode_into, known,
+    NUMBER_BYTE_MAX, NUMBER_EIGHT, NUMBER_TWO, decode_frame, decode_front, encode, encode_into,
+    known,
 };
 use crate::NodeId;
 use crate::message::{DELTA_OPS_MAX, OwnedDelta};
@@ -30,6 +31,10 @@ const OP_BYTES_MIN: usize = 5;
 /// Owner, epoch, from, to, floor, and the writes, which stay where they are.
 type DeltaSeen<'a> = (NodeId, u64, u64, u64, u64, &'a [u8]);
 
+/// Bytes before the writes' length in a delta as nearly all are: owner and epoch take all eight
+/// bytes, after one that says so, and the three versions one each.
+const USUAL_BYTES: usize = 9 + 9 + 3;
+
 /// What is left of the bytes of a datagram.
 struct Rest<'a>(&'a [u8]);
 
@@ -39,6 +44,33 @@ impl<'a> Rest<'a> {
         self.0 = rest;
         Ok(value)
     }
+
+    fn delta(&mut self) -> Result<DeltaSeen<'a>, CodecError> {
+        if let Some((seen, rest)) = usual(self.0) {
+            self.0 = rest;
+            return Ok(seen);
+        }
+        self.next()
+    }
+}
+
+/// The first delta of `bytes`, if it is as nearly all are, and what follows it.
+fn usual(bytes: &[u8]) -> Option<(DeltaSeen<'_>, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<USUAL_BYTES>()?;
+    let [from, to, floor] = [head[18], head[19], head[20]];
+    let is_usual = head[0] == NUMBER_EIGHT && head[9] == NUMBER_EIGHT;
+    if !is_usual || from.max(to).max(floor) > NUMBER_BYTE_MAX {
+        return None;
+    }
+    let (len, rest) = match rest {
+        [len @ ..=NUMBER_BYTE_MAX, rest @ ..] => (usize::from(*len), rest),
+        [NUMBER_TWO, low, high, rest @ ..] => (u16::from_le_bytes([*low, *high]).into(), rest),
+        _ => return None,
+    };
+    let (ops, rest) = rest.split_at_checked(len)?;
+    let number = |at: usize| head[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let owner = NodeId(number(1)?);
+    Some(((owner, number(10)?, from.into(), to.into(), floor.into(), ops), rest))
 }
 
 /// How a message of `count` deltas begins; their encodings, `bytes` in all, follow.
@@ -76,7 +108,7 @@ pub(crate) fn decode_deltas(
     let mut deltas = Vec::with_capacity(room);
     let mut is_bounded = true;
     for _ in 0..count {
-        let (owner, epoch, from, to, floor, ops): DeltaSeen<'_> = rest.next()?;
+        let (owner, epoch, from, to, floor, ops) = rest.delta()?;
         let count = count_of(ops)?;
         is_bounded &= count <= DELTA_OPS_MAX;
         let ops = if is_wanted(owner, epoch, to) { decode_ops(ops, count)? } else { Vec::new() };

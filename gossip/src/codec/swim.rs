@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 
-use super::CodecError;
+use super::{CodecError, NUMBER_BYTE_MAX, NUMBER_EIGHT, NUMBER_FOUR, NUMBER_TWO};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
 
@@ -28,14 +28,6 @@ pub(crate) const SWIM_FRONT_BYTES: usize = 96;
 
 /// Sender's node and epoch before a packet without them, as foca is shown it.
 pub(crate) const SHOWN_SENDER_BYTES: usize = 16;
-
-/// Largest number that is its own first and only byte.
-const NUMBER_BYTE_MAX: u8 = 250;
-
-/// First bytes of numbers of two, four and eight bytes, which follow, the lowest first.
-const NUMBER_TWO: u8 = 251;
-const NUMBER_FOUR: u8 = 252;
-const NUMBER_EIGHT: u8 = 253;
 
 /// An identity as nearly all are: an IPv4 address with a port above 250, a node's number and an
 /// epoch that take all eight bytes, and few renewals.

@@ -82,6 +82,17 @@ impl Membership {
         lives > DEATHS_FEW.max(self.active.len() / 4)
     }
 
+    /// Without those that say what is believed of members as they joined, which nearly all that
+    /// comes by stream does: they are alive, and nobody ever suspected them.
+    pub(super) fn may_be_news<'a>(&self, states: &'a [MemberState]) -> Vec<&'a MemberState> {
+        let is_news = |state: &&MemberState| {
+            state.liveness != Liveness::Alive
+                || state.incarnation != 0
+                || self.active.get(&state.identity.node) != Some(&state.identity)
+        };
+        states.iter().filter(is_news).collect()
+    }
+
     /// Brings `active` and `changes` up to date as [`compare_active`](Self::compare_active) would,
     /// if all that happened is that nodes came that have no other identity, and went. False if it
     /// is not, and nothing was done: then all members have to be looked at.
@@ -202,7 +213,7 @@ enum Members<'a> {
 impl<'a> Known<'a> {
     pub(super) fn new(
         members: impl ExactSizeIterator<Item = &'a Member<Identity>>,
-        news: &[MemberState],
+        news: &[&MemberState],
     ) -> Self {
         if news.len() > STATES_FEW {
             let mut map = FxHashMap::with_capacity_and_hasher(members.len(), FxBuildHasher);
@@ -308,17 +319,34 @@ mod tests {
             [[false, false, true], [false, false, true], [true; 3]],
             [[false; 3]; 3],
         ]) {
-            let news = [MemberState::from(member)];
+            let news = MemberState::from(member);
             for (incarnation, preferred) in (0..).zip(preferred) {
                 let found = states.map(|state| {
                     let update = Member::new(*member.id(), incarnation, state);
-                    Known::new(known.iter(), &news).is_news(&update)
+                    Known::new(known.iter(), &[&news]).is_news(&update)
                 });
                 assert_eq!(found, preferred, "{member:?} and incarnation {incarnation}");
             }
         }
         let renewed = Identity { renew: 1, ..identity(3) };
-        let news = [MemberState { identity: renewed, ..state(3, Liveness::Alive) }];
-        assert!(Known::new(known.iter(), &news).is_news(&Member::alive(renewed)));
+        let news = MemberState { identity: renewed, ..state(3, Liveness::Alive) };
+        assert!(Known::new(known.iter(), &[&news]).is_news(&Member::alive(renewed)));
+    }
+
+    #[test]
+    fn nothing_that_may_be_news_is_left_out() {
+        let members = knows_forty();
+        let alive = state(3, Liveness::Alive);
+        let renewed = Identity { renew: 1, ..alive.identity };
+        let states = [
+            alive.clone(),
+            MemberState { incarnation: 1, ..alive.clone() },
+            state(3, Liveness::Suspect),
+            state(3, Liveness::Down),
+            MemberState { identity: renewed, ..alive },
+            state(100, Liveness::Alive),
+            state(0, Liveness::Alive),
+        ];
+        assert!(members.may_be_news(&states).into_iter().eq(&states[1..]));
     }
 }

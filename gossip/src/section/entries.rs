@@ -93,12 +93,12 @@ impl Entries {
         self.keys.at(place)
     }
 
-    /// Keys from `first` on, in order.
-    pub(super) fn range<'a>(
+    /// Keys of `topic`, in order.
+    pub(super) fn topic<'a, 't>(
         &'a self,
-        first: &dyn Place,
-    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
-        self.keys.range(first)
+        topic: &'t str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a, 't> {
+        self.keys.topic(topic)
     }
 
     /// Keys whose last write is `ver` or later, by version.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::key::{Entry, Key, Place, compare};
+use super::key::{Entry, Key, Place, ProducerId, compare};
 
 /// Keys that are held in a row. Most nodes have few topics, and every node holds the sections of
 /// all: a row of two takes 144 bytes, two maps with two entries 1,500.
@@ -63,16 +63,19 @@ impl Keys {
         row.chain(maps.into_iter().flat_map(|maps| &maps.keys))
     }
 
-    /// From `first` on, in order.
-    pub(super) fn range<'a>(
+    /// Those of `topic`, in order.
+    pub(super) fn topic<'a, 't>(
         &'a self,
-        first: &dyn Place,
-    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a> {
+        topic: &'t str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Entry)> + use<'a, 't> {
         let (row, maps) = self.parts();
-        let begin = find(row, first).unwrap_or_else(|at| at);
-        let row = row[begin..].iter().map(|(key, entry)| (key, entry));
+        let row = &row[row.partition_point(|(key, _)| *key.topic < *topic)..];
+        let end = row.iter().position(|(key, _)| *key.topic != *topic).unwrap_or(row.len());
+        let row = row[..end].iter().map(|(key, entry)| (key, entry));
+        let first: &dyn Place = &(topic, ProducerId(0), "");
         let bounds = (Bound::Included(first), Bound::Unbounded);
         let maps = maps.map(|maps| maps.keys.range::<dyn Place, _>(bounds));
+        let maps = maps.map(|keys| keys.take_while(move |(key, _)| *key.topic == *topic));
         row.chain(maps.into_iter().flatten())
     }
 
@@ -208,7 +211,8 @@ mod tests {
     use crate::section::{ProducerId, Value};
 
     fn key(number: u8) -> Key {
-        Key::new(ProducerId::NSQD, &format!("t{number}"), "")
+        let channel = ["", "a", "b", "c"][usize::from(number % 4)];
+        Key::new(ProducerId::NSQD, &format!("t{}", number / 4), channel)
     }
 
     proptest! {
@@ -250,7 +254,8 @@ mod tests {
                 prop_assert_eq!(keys.len(), model.len());
                 prop_assert_eq!(keys.at(&key), model.get(&key));
                 prop_assert!(keys.iter().eq(&model));
-                prop_assert!(keys.range(&key).eq(model.range(key.clone()..)));
+                let of_topic = model.iter().filter(|(other, _)| other.topic == key.topic);
+                prop_assert!(keys.topic(&key.topic).eq(of_topic));
                 for since in [0, ver / 2, ver + 1] {
                     let mut later: Vec<_> =
                         model.iter().filter(|(_, entry)| entry.ver >= since).collect();

@@ -58,11 +58,18 @@ impl Cluster {
 
     /// What this node has more of than one that has `theirs`, from where it has to begin.
     pub(super) fn lacking(&self, mut theirs: Vec<Head>) -> Vec<(NodeId, (u64, u64))> {
-        theirs.sort_unstable_by_key(|head| head.owner);
+        // In order already, but for the sender's own.
+        theirs.sort_by_key(|head| head.owner);
+        let mut at = 0;
         let mine = self.catalogue.heads();
         mine.filter_map(|(owner, epoch, ver)| {
-            let has = theirs.binary_search_by_key(&owner, |head| head.owner);
-            let has = has.map_or((0, 0), |at| (theirs[at].epoch, theirs[at].ver));
+            // So are these.
+            if at > 0 && theirs[at - 1].owner >= owner {
+                at = theirs.partition_point(|head| head.owner < owner);
+            }
+            at += theirs[at..].iter().take_while(|head| head.owner < owner).count();
+            let has = theirs.get(at).filter(|head| head.owner == owner);
+            let has = has.map_or((0, 0), |head| (head.epoch, head.ver));
             (has < (epoch, ver)).then_some((owner, has))
         })
         .collect()
