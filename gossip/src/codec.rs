@@ -17,7 +17,8 @@ pub(crate) use bincode::error::{DecodeError, EncodeError};
 pub use bincode::{BorrowDecode, Encode};
 
 pub(crate) use deltas::{
-    HEAD_BYTES_MAX as DELTAS_HEAD_BYTES_MAX, decode_deltas, deltas_frame, deltas_head, has_deltas,
+    HEAD_BYTES_MAX as DELTAS_HEAD_BYTES_MAX, Worth, decode_deltas, deltas_frame, deltas_head,
+    has_deltas,
 };
 pub(crate) use known::keep_decoded;
 pub(crate) use swim::{

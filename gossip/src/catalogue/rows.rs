@@ -3,11 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::owners::Owners;
 use super::{Catalogue, Replica};
 use crate::NodeId;
 use crate::producer::ProducerRecord;
 use crate::section::{Key, ProducerId, Section, Value};
 use crate::view::{LookupView, TopicRow};
+
+/// A registration as this node shows it.
+struct Seen<'a> {
+    /// In whose section it is.
+    owner: NodeId,
+    key: &'a Key,
+    /// Its producer's record, if that is to be listed.
+    record: Option<&'a Arc<ProducerRecord>>,
+    tombstoned_at_ns: Option<i64>,
+}
 
 impl Catalogue {
     /// Brings `view` up to date with what has changed since the last call.
@@ -22,20 +33,42 @@ impl Catalogue {
 
     /// What `/lookup?topic=` shows; `None` if nobody has the topic or its name.
     pub fn row(&self, topic: &str) -> Option<TopicRow> {
-        self.row_of(topic, |_, _, _| {})
+        let mut row = TopicRow::default();
+        let any = self.registrations(topic, |seen| {
+            let Seen { key, record, tombstoned_at_ns, .. } = seen;
+            if !key.channel.is_empty() {
+                row.add_channel(&key.channel, record);
+            } else if let Some(record) = record {
+                row.add_producer(record, tombstoned_at_ns);
+            }
+        });
+        any.then_some(row)
     }
 
-    /// The same; `listed` is told in whose section each of its producers is, and by which key.
-    pub fn row_of<'a>(
+    /// The producers in it, without channels; `listed` is told in whose section each of them is,
+    /// and by which key.
+    pub fn producers_of<'a>(
         &'a self,
         topic: &str,
         mut listed: impl FnMut(NodeId, &'a Key, &'a ProducerRecord),
-    ) -> Option<TopicRow> {
-        let owners = self.owners_of.get(topic)?;
+    ) -> TopicRow {
         let mut row = TopicRow::default();
+        self.registrations(topic, |seen| {
+            let Seen { owner, key, record, tombstoned_at_ns } = seen;
+            if let Some(record) = record.filter(|_| key.channel.is_empty()) {
+                listed(owner, key, record);
+                row.add_producer(record, tombstoned_at_ns);
+            }
+        });
+        row
+    }
+
+    /// Shows every registration of `topic` that counts. False if there is none.
+    fn registrations<'a>(&'a self, topic: &str, mut show: impl FnMut(Seen<'a>)) -> bool {
+        let owners = self.owners_of.get(topic).into_iter().flat_map(Owners::iter);
         let mut any = false;
-        for owner in owners.iter() {
-            let section = self.section(owner)?;
+        for owner in owners {
+            let Some(section) = self.section(owner) else { continue };
             let shown = self.shows(owner);
             // Its keys come producer by producer.
             let mut last: Option<(ProducerId, Option<&Arc<ProducerRecord>>)> = None;
@@ -57,15 +90,10 @@ impl Catalogue {
                     continue;
                 }
                 any = true;
-                if !key.channel.is_empty() {
-                    row.add_channel(&key.channel, record);
-                } else if let Some(record) = record {
-                    listed(owner, key, record);
-                    row.add_producer(record, tombstoned_at_ns);
-                }
+                show(Seen { owner, key, record, tombstoned_at_ns });
             }
         }
-        any.then_some(row)
+        any
     }
 
     /// Every producer that may be shown, each address once, in order of address.

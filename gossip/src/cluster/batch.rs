@@ -36,16 +36,27 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// All that `section` has, for somebody who has nothing of it in this epoch; `None`: that is
-    /// more than `bytes_max` bytes.
-    pub(super) fn whole(owner: NodeId, section: &Section, bytes_max: usize) -> Option<Self> {
-        let mut bytes = Vec::new();
-        let size = encode_whole((owner, section), bytes_max, &mut bytes)?;
-        Some(Self::Delta { size: DELTA_HEADER_BYTES + size, bytes })
+    /// What `section` has after the version `begin`: all of it, if that is 0 and no more than
+    /// `bytes_max` bytes, or else what `told` makes of the delta that begins there. `None`: there
+    /// is none, or it is too large for a datagram.
+    pub(super) fn since(
+        (owner, section): (NodeId, &Section),
+        begin: u64,
+        bytes_max: usize,
+        told: impl FnOnce(Delta) -> Option<Delta>,
+    ) -> Option<Self> {
+        if begin == 0
+            && let Some((ops, size)) = section.encoded(DELTA_OPS_MAX, bytes_max)
+        {
+            let mut bytes = Vec::new();
+            encode_whole((owner, section), ops, &mut bytes);
+            return Some(Self::Delta { size: DELTA_HEADER_BYTES + size, bytes });
+        }
+        let delta = section.delta_since(begin, DELTA_OPS_MAX, bytes_max).and_then(told)?;
+        Self::delta(owner, delta)
     }
 
-    /// `None`: it is too large for a datagram.
-    pub(super) fn delta(owner: NodeId, delta: Delta) -> Option<Self> {
+    fn delta(owner: NodeId, delta: Delta) -> Option<Self> {
         let size = DELTA_HEADER_BYTES + delta.ops.iter().map(Op::size).sum::<usize>();
         if size > delta_bytes_max() + DELTA_HEADER_BYTES {
             return None;
@@ -56,19 +67,13 @@ impl Part {
     }
 }
 
-/// Appends the delta that is all of an owner's section to `bytes`, if its writes are few, and of no
-/// more than `bytes_max` bytes. An upper bound of their size.
-pub(super) fn encode_whole(
-    (owner, section): (NodeId, &Section),
-    bytes_max: usize,
-    bytes: &mut Vec<u8>,
-) -> Option<usize> {
-    let (ops, size) = section.encoded(DELTA_OPS_MAX, bytes_max)?;
+/// Appends the delta that is all of an owner's section, whose writes are encoded as `ops`, to
+/// `bytes`.
+pub(super) fn encode_whole((owner, section): (NodeId, &Section), ops: &[u8], bytes: &mut Vec<u8>) {
     let Section { epoch, ver, floor, .. } = section;
     bytes.reserve(DELTA_HEADER_BYTES + ops.len());
     // As an `OwnedDelta` is.
     encode_into(&(owner, epoch, 0_u64, ver, floor, ops), bytes);
-    Some(size)
 }
 
 /// How much of a round's datagrams is taken.
@@ -163,12 +168,16 @@ mod tests {
     use super::*;
     use crate::section::{Key, ProducerId, Value};
 
+    fn whole(section: &Section, bytes_max: usize) -> Option<Part> {
+        Part::since((NodeId(7), section), 0, bytes_max, |_| None)
+    }
+
     /// The part that is all of `section`, and what the writes that it holds would make.
     fn whole_and_made(section: &Section) -> [Option<(usize, Vec<u8>)>; 2] {
         let bytes_max = delta_bytes_max();
         let delta = section.delta_since(0, DELTA_OPS_MAX, bytes_max);
         let made = delta.and_then(|delta| Part::delta(NodeId(7), delta));
-        [Part::whole(NodeId(7), section, bytes_max), made].map(|part| match part {
+        [whole(section, bytes_max), made].map(|part| match part {
             Some(Part::Delta { size, bytes }) => Some((size, bytes)),
             Some(Part::Head(_)) | None => None,
         })
@@ -195,13 +204,13 @@ mod tests {
         };
         write(&mut section, "t", Some(Value::REGISTERED));
         write(&mut section, "t", None);
-        assert!(Part::whole(NodeId(7), &section, delta_bytes_max()).is_some());
+        assert!(whole(&section, delta_bytes_max()).is_some());
         section.forget_deletions(section.ver);
-        assert!(Part::whole(NodeId(7), &section, delta_bytes_max()).is_none());
+        assert!(whole(&section, delta_bytes_max()).is_none());
         let mut section = Section::new(3);
         for at in 0..=DELTA_OPS_MAX {
             write(&mut section, &format!("t{at}"), Some(Value::REGISTERED));
         }
-        assert!(Part::whole(NodeId(7), &section, usize::MAX).is_none());
+        assert!(whole(&section, usize::MAX).is_none());
     }
 }

@@ -7,7 +7,7 @@ use grapevine_protocol::Moment;
 use super::batch::{Batch, Part, Room, delta_bytes_max};
 use super::{Cluster, ClusterEvent};
 use crate::NodeId;
-use crate::codec::{decode_datagram, decode_deltas, has_deltas};
+use crate::codec::{Worth, decode_datagram, decode_deltas, has_deltas};
 use crate::envelope::{HEADER_BYTES, OpenError, Sender};
 use crate::identity::{Identity, is_epoch_jump};
 use crate::message::{
@@ -120,21 +120,27 @@ impl Cluster {
     /// counter.
     fn decode_message(&self, body: &[u8]) -> Result<Message, &'static str> {
         if has_deltas(body) {
-            let is_news = |owner, epoch, to| self.is_news(owner, epoch, to);
-            let deltas = decode_deltas(body, is_news).map_err(|_| "dropped_malformed")?;
+            let worth = |owner, epoch, to| self.worth(owner, epoch, to);
+            let deltas = decode_deltas(body, worth).map_err(|_| "dropped_malformed")?;
             return deltas.map(Message::Deltas).ok_or("dropped_too_many");
         }
         let message: Message = decode_datagram(body).map_err(|_| "dropped_malformed")?;
         message.is_bounded().then_some(message).ok_or("dropped_too_many")
     }
 
-    /// Whether `owner` is an active member and its section here does not go so far.
-    fn is_news(&self, owner: NodeId, epoch: u64, to: u64) -> bool {
+    /// What a delta of `owner` that goes to version `to` of `epoch` is worth here.
+    fn worth(&self, owner: NodeId, epoch: u64, to: u64) -> Worth {
         // They look at what is no news.
-        let is_planted = mutant!(M09) || mutant!(M14) || mutant!(N05);
+        if mutant!(M09) || mutant!(M14) || mutant!(N05) {
+            return Worth::All;
+        }
         let known = self.membership.active().get(&owner).map(|id| id.epoch);
-        is_planted
-            || (known.is_some_and(|known| epoch >= known) && self.head_of(owner) < (epoch, to))
+        let head = self.head_of(owner);
+        match known {
+            Some(known) if epoch >= known && head < (epoch, to) => Worth::All,
+            Some(known) if epoch >= known && head.0 == epoch && !mutant!(N01) => Worth::Nothing,
+            Some(_) | None => Worth::Head,
+        }
     }
 
     #[cold]
@@ -328,12 +334,9 @@ impl Cluster {
             let other = wanted.iter().map(|&(.., have)| have).max();
             let begin = other.filter(|_| mutant!(N12)).unwrap_or(have).min(section.ver);
             let head = Head { owner, epoch: section.epoch, ver: section.ver, by_stream: true };
-            let whole = (begin == 0 && have == 0).then(|| Part::whole(owner, section, bytes_max));
-            let delta = whole.flatten().or_else(|| {
-                (section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX)
-                    .then(|| section.delta_since(begin, DELTA_OPS_MAX, bytes_max))
-                    .flatten()
-                    .and_then(|delta| Part::delta(owner, Delta { from: have, ..delta }))
+            let delta = Part::since((owner, section), begin, bytes_max, |delta| {
+                let is_little = section.ops_since(have, DATAGRAM_OPS_MAX + 1) <= DATAGRAM_OPS_MAX;
+                is_little.then_some(Delta { from: have, ..delta })
             });
             parts.push((delta, Part::Head(head)));
         }
@@ -430,15 +433,9 @@ impl Cluster {
         if section.ver <= told.from {
             return None;
         }
-        if told.from == 0
-            && let Some(whole) = Part::whole(told.owner, section, bytes_max)
-        {
-            return Some(whole);
-        }
-        let rest = section
-            .delta_since(told.from, DELTA_OPS_MAX, bytes_max)
-            .filter(|delta| delta.to == section.ver)
-            .and_then(|delta| Part::delta(told.owner, delta));
+        let rest = Part::since((told.owner, section), told.from, bytes_max, |delta| {
+            (delta.to == section.ver).then_some(delta)
+        });
         Some(rest.unwrap_or_else(|| {
             sometimes!("rumour_by_head");
             let by_stream = section.ops_since(told.from, DATAGRAM_OPS_MAX + 1) > DATAGRAM_OPS_MAX;

@@ -91,15 +91,26 @@ pub(crate) fn has_deltas(message: &[u8]) -> bool {
     message.first() == Some(&CASE)
 }
 
-/// The deltas of a message. `is_wanted` is told the owner, the epoch and the last version of each;
-/// those it does not want have no writes. `None`: there are more writes in one than senders put.
+/// What a delta is worth to who decodes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Worth {
+    /// It is news, with its writes.
+    All,
+    /// Not its writes, but whose it is and how far it goes.
+    Head,
+    /// It is known.
+    Nothing,
+}
+
+/// The deltas of a message, but for those that are worth nothing; `worth` is told the owner, the
+/// epoch and the last version of each. `None`: there are more writes in one than senders put.
 ///
 /// # Errors
 ///
 /// [`CodecError`] if it is not exactly one such message.
 pub(crate) fn decode_deltas(
     message: &[u8],
-    mut is_wanted: impl FnMut(NodeId, u64, u64) -> bool,
+    mut worth: impl FnMut(NodeId, u64, u64) -> Worth,
 ) -> Result<Option<Vec<OwnedDelta>>, CodecError> {
     let mut rest = Rest(message);
     let (_case, count): (u8, u64) = rest.next()?;
@@ -111,7 +122,11 @@ pub(crate) fn decode_deltas(
         let (owner, epoch, from, to, floor, ops) = rest.delta()?;
         let count = count_of(ops)?;
         is_bounded &= count <= DELTA_OPS_MAX;
-        let ops = if is_wanted(owner, epoch, to) { decode_ops(ops, count)? } else { Vec::new() };
+        let ops = match worth(owner, epoch, to) {
+            Worth::All => decode_ops(ops, count)?,
+            Worth::Head => Vec::new(),
+            Worth::Nothing => continue,
+        };
         deltas.push(OwnedDelta { owner, delta: Delta { epoch, from, to, floor, ops } });
     }
     if !rest.0.is_empty() {
@@ -216,17 +231,42 @@ mod tests {
         let mut frame = Vec::new();
         deltas_frame(3, &bytes[head.len()..], &mut frame);
         assert_eq!(frame, encode(&Frame::Deltas(all.clone())));
-        assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap().as_ref(), Some(&all));
+        assert_eq!(decode_deltas(&bytes, |_, _, _| Worth::All).unwrap().as_ref(), Some(&all));
         let mut asked = Vec::new();
         let some = decode_deltas(&bytes, |owner, epoch, to| {
             asked.push((owner.0, epoch, to));
-            owner.0 != 2
+            if owner.0 == 2 { Worth::Head } else { Worth::All }
         });
         let some = some.unwrap().unwrap();
         assert_eq!(asked, [(1, 300, 4), (2, 300, 4), (3, 300, 70_000)]);
         assert_eq!((&some[0], &some[2]), (&all[0], &all[2]));
         assert_eq!(some[1].delta.ops, []);
         assert_eq!(some[1].delta.to, 4);
+        let none = decode_deltas(&bytes, |_, _, _| Worth::Nothing);
+        assert_eq!(none.unwrap(), Some(vec![]));
+    }
+
+    #[test]
+    fn a_delta_as_nearly_all_are_is_read_as_any_other() {
+        let wide = u64::from(u32::MAX) + 1;
+        for (owner, epoch) in [(u64::MAX, wide), (wide - 1, wide), (wide, wide - 1)] {
+            for (from, to, floor) in [(0, 250, 250), (251, 252, 0), (0, 251, 0), (9, 10, 251)] {
+                for topics in [1_u64, 20] {
+                    let ops = (1..=topics).map(|ver| {
+                        let key = Key::new(ProducerId(0), &format!("a-topic-{ver}"), "");
+                        Op { ver, key, value: Some(Value::REGISTERED) }
+                    });
+                    let delta = Delta { epoch, from, to, floor, ops: ops.collect() };
+                    let deltas = vec![OwnedDelta { owner: NodeId(owner), delta }; 2];
+                    let bytes = encode(&Message::Deltas(deltas.clone()));
+                    let read = decode_deltas(&bytes, |_, _, _| Worth::All).unwrap();
+                    assert_eq!(read, Some(deltas));
+                    for len in 0..bytes.len() {
+                        assert!(decode_deltas(&bytes[..len], |_, _, _| Worth::All).is_err());
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -235,8 +275,9 @@ mod tests {
         let ops = vec![op; DELTA_OPS_MAX + 1];
         let delta = Delta { epoch: 1, from: 0, to: 1, floor: 0, ops };
         let bytes = encode(&Message::Deltas(vec![OwnedDelta { owner: NodeId(1), delta }]));
-        assert_eq!(decode_deltas(&bytes, |_, _, _| true).unwrap(), None);
-        assert_eq!(decode_deltas(&bytes, |_, _, _| false).unwrap(), None);
+        assert_eq!(decode_deltas(&bytes, |_, _, _| Worth::All).unwrap(), None);
+        assert_eq!(decode_deltas(&bytes, |_, _, _| Worth::Head).unwrap(), None);
+        assert_eq!(decode_deltas(&bytes, |_, _, _| Worth::Nothing).unwrap(), None);
     }
 
     #[test]
@@ -245,7 +286,7 @@ mod tests {
         for count in [2, u64::from(u32::MAX), u64::MAX] {
             let ops = [encode(&count), vec![0; OP_BYTES_MIN]].concat();
             let bytes = [deltas_head(1, 0), encode(&begin(&ops))].concat();
-            let refused = decode_deltas(&bytes, |_, _, _| true);
+            let refused = decode_deltas(&bytes, |_, _, _| Worth::All);
             assert!(matches!(refused, Err(CodecError::TooMany)), "{refused:?}");
             assert!(decode_datagram::<Message>(&bytes).is_err());
         }
@@ -260,7 +301,7 @@ mod tests {
             ops.resize(ops.len() + 1 - cut, 0);
             let bytes = encode(&(0_u64, 1_u64, 0_u64, 1_u64, 0_u64, ops));
             let bytes = [deltas_head(1, 0), bytes].concat();
-            assert!(decode_deltas(&bytes, |_, _, _| true).is_err());
+            assert!(decode_deltas(&bytes, |_, _, _| Worth::All).is_err());
         }
     }
 
@@ -278,8 +319,8 @@ mod tests {
             bytes[at] = byte;
             bytes[0] = CASE;
             for bytes in [&bytes[..], &bytes[..cut]] {
-                let wanted = decode_deltas(bytes, |_, _, _| true);
-                let unwanted = decode_deltas(bytes, |_, _, _| false);
+                let wanted = decode_deltas(bytes, |_, _, _| Worth::All);
+                let unwanted = decode_deltas(bytes, |_, _, _| Worth::Head);
                 prop_assert!(unwanted.is_ok() || wanted.is_err());
                 if let Some(whole) = whole(bytes) {
                     prop_assert_eq!(wanted.unwrap().unwrap(), whole);

@@ -6,8 +6,9 @@ use std::ops::Bound;
 use super::key::{Entry, Key, Place, ProducerId, compare};
 
 /// Keys that are held in a row. Most nodes have few topics, and every node holds the sections of
-/// all: a row of two takes 144 bytes, two maps with two entries 1,500.
-const FEW_MAX: usize = 16;
+/// all: a row of two takes 144 bytes, two maps with two entries 1,500. A row of 32 is searched as
+/// quickly as a map, and moved in less time than three maps take for a key.
+const FEW_MAX: usize = 32;
 
 /// Room for so many more is made in a row that is full.
 const FEW_MORE: usize = 2;

@@ -6,8 +6,8 @@ use super::{PASSED_ON_MAX, Role, STAGED_BYTES_MAX};
 use crate::NodeId;
 use crate::cluster::batch::{delta_bytes_max, encode_whole};
 use crate::cluster::{Cluster, ConnId, Output};
-use crate::codec::{DELTAS_HEAD_BYTES_MAX, deltas_frame, encode};
-use crate::message::{FRAME_BYTES_MAX, Frame, Head, OwnedDelta, Purpose};
+use crate::codec::{DELTAS_HEAD_BYTES_MAX, deltas_frame, encode_into};
+use crate::message::{DELTA_OPS_MAX, FRAME_BYTES_MAX, Frame, Head, OwnedDelta, Purpose};
 use crate::section::{Op, SECTION_BYTES_MAX, Section, Snapshot};
 
 /// Bytes of writes in one frame, well below [`FRAME_BYTES_MAX`].
@@ -86,7 +86,7 @@ impl Cluster {
         let luck = [self.boot.seed, now.0, id.0];
         let mut sent = 0;
         // Of a large cluster's sections most have changed little: many go in one frame.
-        let mut batch = Deltas::default();
+        let mut frames = Frames::default();
         for (owner, (epoch, have)) in wanted {
             let serves = owner == self.boot.node || self.membership.active().contains_key(&owner);
             let Some(section) = self.catalogue.section(owner).filter(|_| serves) else { continue };
@@ -99,16 +99,11 @@ impl Cluster {
             }
             let is_whole =
                 buggify!("snapshot_instead_of_delta", luck[0], luck[1], luck[2], owner.0);
-            let (deltas, snapshot) = section_parts((owner, section), have, is_whole);
-            for (delta, size) in deltas {
-                sent += size;
-                if !batch.has_room_for(size) {
-                    self.write_batch(id, &mut batch);
-                }
-                batch.add(&delta, size);
-            }
+            let (size, snapshot) = frames.add((owner, section), have, is_whole);
+            sent += size;
+            let open = usize::from(snapshot.is_none());
+            self.write_frames(id, &mut frames, open);
             if let Some(snapshot) = snapshot {
-                self.write_batch(id, &mut batch);
                 sent += self.write_snapshot(id, owner, snapshot);
             }
             let ends_early = buggify!("exchange_ends_early", luck[0], luck[1], luck[2]);
@@ -118,7 +113,7 @@ impl Cluster {
                 break;
             }
         }
-        self.write_batch(id, &mut batch);
+        self.write_frames(id, &mut frames, 0);
     }
 
     /// Writes the frame that `encode` appends, of about so many bytes.
@@ -137,9 +132,10 @@ impl Cluster {
         self.outputs.push_back(Output::Write(id, bytes));
     }
 
-    fn write_batch(&mut self, id: ConnId, batch: &mut Deltas) {
-        let Deltas { count, bytes, .. } = std::mem::take(batch);
-        if count > 0 {
+    /// Writes all but the last `open` of them, to which more may be added.
+    fn write_frames(&mut self, id: ConnId, frames: &mut Frames, open: usize) {
+        let full = frames.0.len().saturating_sub(open);
+        for Deltas { count, bytes, .. } in frames.0.drain(..full) {
             let encode = |frame: &mut Vec<u8>| deltas_frame(count, &bytes, frame);
             self.write_encoded(id, DELTAS_HEAD_BYTES_MAX + bytes.len(), encode);
         }
@@ -181,43 +177,54 @@ struct Deltas {
     size: usize,
 }
 
-impl Deltas {
-    /// Whether one more may go in the frame, whose writes take `size` bytes.
-    fn has_room_for(&self, size: usize) -> bool {
-        self.size + size + DELTA_BYTES_MAX <= FRAME_BATCH_BYTES_MAX
-    }
+/// Deltas in as few frames as they fit; more may go into the last.
+#[derive(Default)]
+struct Frames(Vec<Deltas>);
 
-    fn add(&mut self, delta: &[u8], size: usize) {
-        self.count += 1;
-        self.bytes.extend_from_slice(delta);
-        self.size += size + DELTA_BYTES_MAX;
-    }
-}
-
-/// What comes after `have`: deltas, encoded, with upper bounds of what their writes take, and a
-/// snapshot if they do not suffice or `is_whole`.
-fn section_parts(
-    (owner, section): (NodeId, &Section),
-    have: u64,
-    is_whole: bool,
-) -> (Vec<(Vec<u8>, usize)>, Option<Snapshot>) {
-    let mut deltas = Vec::new();
-    let mut whole = Vec::new();
-    if !is_whole
-        && have == 0
-        && let Some(size) = encode_whole((owner, section), delta_bytes_max(), &mut whole)
-    {
-        return (vec![(whole, size)], None);
-    }
-    let mut from = have;
-    while !is_whole && let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX)
-    {
-        from = delta.to;
-        let size = delta.ops.iter().map(Op::size).sum();
-        deltas.push((encode(&OwnedDelta { owner, delta }), size));
-        if from == section.ver {
-            return (deltas, None);
+impl Frames {
+    /// Adds what comes after `have`. An upper bound of what the writes take, and a snapshot that is
+    /// to follow them if they do not suffice or `is_whole`.
+    fn add(
+        &mut self,
+        (owner, section): (NodeId, &Section),
+        have: u64,
+        is_whole: bool,
+    ) -> (usize, Option<Snapshot>) {
+        if !is_whole
+            && have == 0
+            && let Some((ops, size)) = section.encoded(DELTA_OPS_MAX, delta_bytes_max())
+        {
+            encode_whole((owner, section), ops, self.room_for(size));
+            return (size, None);
         }
+        let (mut from, mut sent) = (have, 0);
+        while !is_whole
+            && let Some(delta) = section.delta_since(from, usize::MAX, FRAME_OPS_BYTES_MAX)
+        {
+            from = delta.to;
+            let size = delta.ops.iter().map(Op::size).sum();
+            sent += size;
+            encode_into(&OwnedDelta { owner, delta }, self.room_for(size));
+            if from == section.ver {
+                return (sent, None);
+            }
+        }
+        (sent, Some(section.snapshot()))
     }
-    (deltas, Some(section.snapshot()))
+
+    /// Where one more goes, whose writes take `size` bytes.
+    fn room_for(&mut self, size: usize) -> &mut Vec<u8> {
+        let size = size + DELTA_BYTES_MAX;
+        let at = match self.0.last() {
+            Some(last) if last.size + size <= FRAME_BATCH_BYTES_MAX => self.0.len() - 1,
+            Some(_) | None => {
+                self.0.push(Deltas::default());
+                self.0.len() - 1
+            }
+        };
+        let deltas = &mut self.0[at];
+        deltas.count += 1;
+        deltas.size += size;
+        &mut deltas.bytes
+    }
 }

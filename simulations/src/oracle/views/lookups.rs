@@ -37,10 +37,9 @@ impl Listed<'_> {
 pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
     let mut listed: Vec<Listed<'_>> = Vec::new();
-    let row = catalogue.row_of(topic, |owner, key, record| {
+    let row = catalogue.producers_of(topic, |owner, key, record| {
         listed.push(Listed { owner, key, producer: &record.producer });
     });
-    let Some(row) = row else { return Ok(()) };
     listed.retain(|listed| listed.has_cause(topic, cluster));
     for producer in row.visible() {
         let producer: &Producer = producer;
