@@ -22,7 +22,9 @@ thread_local! {
 
 /// Contents by a hash of them.
 struct Known {
-    by_hash: BTreeMap<u64, Weak<Entries>>,
+    /// And whether they were once those that somebody else made: names and records of a section
+    /// that its owner wrote are its own, all who decode it have others, and have them together.
+    by_hash: BTreeMap<u64, (Weak<Entries>, bool)>,
     /// How many may be there until it is looked which of them somebody holds.
     most: usize,
 }
@@ -34,7 +36,7 @@ impl Known {
         if self.by_hash.len() < self.most {
             return;
         }
-        self.by_hash.retain(|_, entries| entries.strong_count() > 0);
+        self.by_hash.retain(|_, (entries, _)| entries.strong_count() > 0);
         if self.by_hash.len() > KNOWN_MAX / 2 {
             self.by_hash.clear();
         }
@@ -150,6 +152,19 @@ impl Entries {
     }
 }
 
+impl Entries {
+    /// Whether they are equal because names and records are the very same, which is quicker to see.
+    fn has_parts_of(&self, other: &Self) -> bool {
+        let is_same =
+            |((key, entry), (other_key, other_entry)): ((&Key, &Entry), (&Key, &Entry))| {
+                key.has_names_of(other_key) && entry.has_record_of(other_entry)
+            };
+        self.live_hash == other.live_hash
+            && self.len() == other.len()
+            && self.iter().zip(other.iter()).all(is_same)
+    }
+}
+
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
         // What else there is follows from the keys.
@@ -180,13 +195,17 @@ impl Shared {
     pub(super) fn share(&mut self, hash: u64) {
         let Some(mine) = self.0.take().filter(|entries| !entries.is_empty()) else { return };
         self.0 = Some(KNOWN.with_borrow_mut(|known| {
-            if let Some(same) = known.by_hash.get(&hash).and_then(Weak::upgrade)
-                && same == mine
-            {
-                return same;
+            let found =
+                known.by_hash.get(&hash).map(|(same, was_other)| (same.upgrade(), *was_other));
+            let mut is_other = false;
+            if let Some((Some(same), was_other)) = found {
+                if same.has_parts_of(&mine) || (was_other && same == mine) {
+                    return same;
+                }
+                is_other = same == mine;
             }
             known.make_room();
-            known.by_hash.insert(hash, Arc::downgrade(&mine));
+            known.by_hash.insert(hash, (Arc::downgrade(&mine), is_other));
             mine
         }));
     }
@@ -232,12 +251,18 @@ mod tests {
 
     #[test]
     fn equal_contents_are_held_once_and_part_when_one_changes() {
-        let (mut one, mut other) = (Shared::default(), Shared::default());
-        for entries in [&mut one, &mut other] {
+        let mut all = [const { Shared(None) }; 4];
+        for entries in &mut all {
             put(entries, "t", 1);
             entries.share(7);
         }
-        assert!(one.is_one_with(&other));
+        let [owners, one, mut other, third] = all;
+        assert!(one.is_one_with(&other) && one.is_one_with(&third));
+        assert!(!owners.is_one_with(&one), "whoever made them has its own");
+        let (mut same, mut again) = (owners.clone(), one.clone());
+        same.share(7);
+        again.share(7);
+        assert!(again.is_one_with(&one) && same.is_one_with(&one));
         put(&mut other, "u", 2);
         assert!(!one.is_one_with(&other));
         assert_eq!((one.len(), other.len()), (1, 2));

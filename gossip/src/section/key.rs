@@ -58,6 +58,13 @@ impl Key {
         Self::new(producer, "", "")
     }
 
+    /// Whether it is equal, and its names are the very same.
+    pub(super) fn has_names_of(&self, other: &Self) -> bool {
+        self.producer == other.producer
+            && Arc::ptr_eq(&self.topic, &other.topic)
+            && Arc::ptr_eq(&self.channel, &other.channel)
+    }
+
     /// Whether it is the registration of a topic.
     pub(super) fn is_topic(&self) -> bool {
         !self.topic.is_empty() && self.channel.is_empty()
@@ -189,6 +196,17 @@ pub struct Entry {
     pub ver: u64,
     /// `None`: deleted.
     pub value: Option<Value>,
+}
+
+impl Entry {
+    /// Whether it is equal, and its record is the very same.
+    pub(super) fn has_record_of(&self, other: &Self) -> bool {
+        let is_same = match (&self.value, &other.value) {
+            (Some(Value::Producer(one)), Some(Value::Producer(other))) => Arc::ptr_eq(one, other),
+            (one, other) => one == other,
+        };
+        is_same && self.ver == other.ver
+    }
 }
 
 /// One write, as it travels.
