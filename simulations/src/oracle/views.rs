@@ -28,6 +28,7 @@ use crate::world::{Cause, End, NodeView, index_of, topic_name};
 
 use bounds::Bounds;
 use figures::{Departure, Figures};
+use lookups::Answered;
 use table::{NOBODY, Standing, Step, Table, ms};
 use traffic::Traffic;
 use weather::Weather;
@@ -83,6 +84,7 @@ struct Known {
     lonely_since: Option<Moment>,
     /// Nodes at whose addresses it has had members, one bit each.
     vouched: Vec<u64>,
+    answered: Answered,
 }
 
 impl Known {
@@ -179,6 +181,9 @@ impl Views {
                 self.figures.wrote(owner, own.ver, &self.table, now);
             }
             self.note_agreement(now);
+        }
+        if !touched.is_empty() {
+            self.nodes[node].answered.clear();
         }
         for touched in touched {
             if touched.owner == cluster.catalogue().me() {
@@ -409,7 +414,7 @@ impl Views {
         cluster: &Cluster,
         _: Moment,
     ) -> Result<(), Violation> {
-        lookups::check(node, topic, cluster)
+        self.nodes[node].answered.check(node, topic, cluster)
     }
 
     pub(super) fn finish(

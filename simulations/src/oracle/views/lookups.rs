@@ -5,9 +5,52 @@ use std::sync::Arc;
 use grapevine_gossip::cluster::Cluster;
 use grapevine_gossip::section::{Key, Section};
 use grapevine_gossip::{NodeId, Producer};
+use grapevine_protocol::Moment;
 
 use crate::oracle::violation;
 use crate::outcome::Violation;
+
+/// Topics whose answers are remembered; clients ask for no more, but for those of bursts.
+const ANSWERED_MAX: usize = 64;
+
+/// Topics that a node was asked for since anything changed that an answer comes from: the same
+/// question has the same answer, for the same reasons.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    topics: Vec<String>,
+    /// When its members changed last, and how many there are.
+    members: (Moment, usize),
+}
+
+impl Answered {
+    /// Sections at the node changed, or whether they may be shown.
+    pub(super) fn clear(&mut self) {
+        self.topics.clear();
+    }
+
+    /// As [`check`], unless that was done.
+    pub(super) fn check(
+        &mut self,
+        node: usize,
+        topic: &str,
+        cluster: &Cluster,
+    ) -> Result<(), Violation> {
+        let membership = cluster.membership();
+        let members = (membership.changed_at(), membership.active().len());
+        // A wish hides what is listed again when it ends.
+        let has_wishes = !cluster.catalogue().wishes_ref().is_empty();
+        if members != self.members || has_wishes || self.topics.len() >= ANSWERED_MAX {
+            self.members = members;
+            self.clear();
+        }
+        if self.topics.iter().any(|answered| answered == topic) {
+            return Ok(());
+        }
+        check(node, topic, cluster)?;
+        self.topics.push(topic.to_owned());
+        Ok(())
+    }
+}
 
 /// Where a producer that is listed is said to be registered.
 struct Listed<'a> {
@@ -34,7 +77,7 @@ impl Listed<'_> {
 
 /// Every producer that `/lookup?topic=` lists at `node` was registered by somebody who is a member
 /// in the very life that registered it.
-pub(super) fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
+fn check(node: usize, topic: &str, cluster: &Cluster) -> Result<(), Violation> {
     let catalogue = cluster.catalogue();
     let mut listed: Vec<Listed<'_>> = Vec::new();
     let row = catalogue.producers_of(topic, |owner, key, record| {
