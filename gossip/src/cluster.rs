@@ -193,6 +193,10 @@ pub struct Cluster {
     digest: compare::OwnDigest,
     /// When the next timer is due, as of the last input: it is asked for twice at each.
     due: Option<Moment>,
+    /// The same without those of membership, and whether it is as it was before the last input:
+    /// most packets of the failure detector change no other deadline.
+    others_due: Option<Moment>,
+    is_others_due_known: bool,
     /// When the own node id was last seen elsewhere.
     conflicts: Vec<Moment>,
     is_stopped: bool,
@@ -228,11 +232,13 @@ impl Cluster {
             exchanged_at: None,
             digest: compare::OwnDigest::default(),
             due: None,
+            others_due: None,
+            is_others_due_known: false,
             conflicts: Vec::new(),
             is_stopped: false,
         };
         cluster.begin_join(now.at);
-        cluster.due = cluster.earliest();
+        cluster.set_due();
         cluster
     }
 
@@ -270,14 +276,20 @@ impl Cluster {
         self.due
     }
 
-    /// The earliest deadline of all.
-    fn earliest(&self) -> Option<Moment> {
-        if self.is_stopped {
-            return None;
+    /// Finds out when the next timer is due.
+    fn set_due(&mut self) {
+        if !std::mem::take(&mut self.is_others_due_known) {
+            self.others_due = self.earliest_of_others();
         }
+        debug_assert_eq!(self.others_due, self.earliest_of_others(), "nothing else has changed");
+        let next = self.others_due.into_iter().chain(self.membership.next_wake()).min();
+        self.due = next.filter(|_| !self.is_stopped);
+    }
+
+    /// The earliest deadline of all but those of membership.
+    fn earliest_of_others(&self) -> Option<Moment> {
         let mut next = self.periodic.next_wake();
         let mut sooner = |at: Option<Moment>| next = at.map_or(next, |at| next.min(at));
-        sooner(self.membership.next_wake());
         sooner(self.spread.next());
         if !self.membership.has_left() {
             sooner(self.join.next_wake());
@@ -373,9 +385,11 @@ impl Cluster {
     /// goes out.
     fn settle(&mut self, now: Moment) {
         if self.membership.has_changes() {
+            self.is_others_due_known = false;
             self.take_changes(now);
         }
         for identity in self.membership.take_failed_probes() {
+            self.is_others_due_known = false;
             self.confirm_refusal(now, identity, 1);
         }
         let curbed = self.membership.take_curbed();
@@ -385,7 +399,7 @@ impl Cluster {
         for (to, packet) in self.membership.take_sends() {
             self.send_swim(to.socket(), packet);
         }
-        self.due = self.earliest();
+        self.set_due();
     }
 
     #[inline(never)]

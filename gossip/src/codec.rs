@@ -23,9 +23,8 @@ pub(crate) use deltas::{
 pub(crate) use known::keep_decoded;
 pub(crate) use swim::{
     Item as SwimItem, SHOWN_SENDER_BYTES, SWIM_FRONT_BYTES, USUAL_BYTES as USUAL_IDENTITY_BYTES,
-    endpoint, identity_bytes, restore_swim, sender_bytes, shown_sender, split_member, split_sender,
-    take_short_header, take_shown_header, take_usual as take_usual_identity,
-    usual as usual_identity,
+    endpoint, identity_bytes, peek_header, restore_swim, sender_bytes, shown_sender, split_member,
+    split_sender, take_shown_header, take_usual as take_usual_identity, usual as usual_identity,
 };
 pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
 

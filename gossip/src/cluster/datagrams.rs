@@ -57,7 +57,10 @@ impl Cluster {
                     self.handle_body(now, from, sender, message);
                 }
             }
-            Some((&KIND_SWIM_SHORT, swim)) => self.handle_short_swim(now, from, sender, swim),
+            Some((&KIND_SWIM_SHORT, swim)) => {
+                self.is_others_due_known = true;
+                self.handle_short_swim(now, from, sender, swim);
+            }
             Some((&KIND_SWIM, swim)) => {
                 if let Err(reason) = self.membership.handle_swim(now, from, swim) {
                     self.refuse_swim(now, sender, reason);
@@ -77,6 +80,7 @@ impl Cluster {
     /// A packet of the failure detector was refused.
     #[cold]
     fn refuse_swim(&mut self, now: Moment, sender: Sender, reason: &'static str) {
+        self.is_others_due_known = false;
         self.count("dropped_swim");
         self.count(reason);
         let peer = self.membership.active().get(&sender.node).copied();

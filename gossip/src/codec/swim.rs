@@ -14,8 +14,8 @@ use super::{CodecError, NUMBER_BYTE_MAX, NUMBER_EIGHT, NUMBER_FOUR, NUMBER_TWO};
 use crate::NodeId;
 use crate::identity::{Endpoint, Identity};
 
-pub(crate) use peek::split_member;
 pub use peek::{SwimKind, peek_short_swim, peek_swim};
+pub(crate) use peek::{peek_header, split_member};
 
 use peek::split_address;
 
@@ -276,11 +276,7 @@ fn take_header(bytes: &mut &[u8]) -> Option<Header<Identity>> {
 }
 
 /// A header without its sender's node and epoch.
-pub(crate) fn take_short_header(
-    bytes: &mut &[u8],
-    node: NodeId,
-    epoch: u64,
-) -> Option<Header<Identity>> {
+fn take_short_header(bytes: &mut &[u8], node: NodeId, epoch: u64) -> Option<Header<Identity>> {
     let addr = take_endpoint(bytes)?;
     let renew = take_number(bytes, NUMBER_FOUR)?.try_into().ok()?;
     take_after_sender(bytes, Identity { addr, node, epoch, renew })
@@ -606,6 +602,12 @@ mod tests {
             let short = [short.0, short.1].concat();
             assert_eq!(peek_short_swim(&short), Some(kind));
             assert_eq!(peek_short_swim(&short[..16]), None);
+            for cut in 0..short.len() {
+                assert_eq!(peek_header(&short[..cut], node, epoch), None);
+            }
+            let more = [&short[..], &[1, 2]].concat();
+            let seen = peek_header(&more, node, epoch);
+            assert_eq!(seen, Some((header.src, kind, &[1, 2][..])));
         }
     }
 }

@@ -9,51 +9,42 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Buf;
-use foca::{Codec, Header, Member, Message, State};
+use foca::{Codec, Member, State};
 
 use super::{MEMBERS_MAX, Membership, RENEWALS_PER_MINUTE_MAX};
-use crate::codec::SwimCodec;
+use crate::codec::{SwimCodec, SwimKind};
 use crate::identity::{Endpoint, Identity, is_epoch_jump};
 
 impl Membership {
-    /// Why a packet with this header, maybe of a stranger, is not shown to foca, as the name of a
+    /// Why a packet of this kind, maybe of a stranger, is not shown to foca, as the name of a
     /// counter; `None`: it is.
     pub(super) fn refusal(
         &self,
         from: SocketAddr,
-        (header, is_stranger): (&Header<Identity>, bool),
+        (src, is_stranger): (&Identity, bool),
+        kind: SwimKind,
         updates: &[u8],
     ) -> Option<&'static str> {
-        match header.message {
-            Message::Announce if !mutant!(N16) => return Some("dropped_announce"),
-            Message::TurnUndead if self.is_renewed_enough() => {
+        match kind {
+            SwimKind::Announce if !mutant!(N16) => return Some("dropped_announce"),
+            SwimKind::TurnUndead if self.is_renewed_enough() => {
                 sometimes!("renewal_refused");
                 return Some("dropped_turn_undead");
             }
-            Message::PingReq { .. }
-            | Message::IndirectPing { .. }
-            | Message::IndirectAck { .. }
-            | Message::ForwardedAck { .. }
-                if is_stranger =>
-            {
-                return Some("dropped_stranger_request");
-            }
-            Message::Announce
-            | Message::TurnUndead
-            | Message::PingReq { .. }
-            | Message::IndirectPing { .. }
-            | Message::IndirectAck { .. }
-            | Message::ForwardedAck { .. }
-            | Message::Ping(_)
-            | Message::Ack(_)
-            | Message::Feed
-            | Message::Gossip
-            | Message::Broadcast => {}
+            SwimKind::Indirect if is_stranger => return Some("dropped_stranger_request"),
+            SwimKind::Announce
+            | SwimKind::TurnUndead
+            | SwimKind::Indirect
+            | SwimKind::Ping
+            | SwimKind::Ack
+            | SwimKind::Feed
+            | SwimKind::Gossip
+            | SwimKind::Broadcast => {}
         }
-        if is_stranger && from != header.src.addr.socket() && !mutant!(N16) {
+        if is_stranger && from != src.addr.socket() && !mutant!(N16) {
             return Some("dropped_spoofed_source");
         }
-        if self.is_epoch_jump(&header.src) {
+        if self.is_epoch_jump(src) {
             return Some("dropped_epoch_jump");
         }
         // The same by way of rumours. Looked for only in the minutes in which it matters.
@@ -61,7 +52,7 @@ impl Membership {
             return Some("dropped_turn_undead");
         }
         let is_full = self.known_count() >= MEMBERS_MAX;
-        (is_full && self.brings_new_members(&header.src, updates)).then_some("dropped_members_full")
+        (is_full && self.brings_new_members(src, updates)).then_some("dropped_members_full")
     }
 
     /// Whether nobody has told this node of `identity`, and it has not been heard of before.

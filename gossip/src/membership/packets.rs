@@ -12,9 +12,7 @@ use super::guard::told;
 use super::heard::{Shown, has_news, put};
 use super::sends::curb;
 use crate::NodeId;
-use crate::codec::{
-    SHOWN_SENDER_BYTES, sender_bytes, shown_sender, split_sender, take_short_header,
-};
+use crate::codec::{SHOWN_SENDER_BYTES, peek_header, sender_bytes, shown_sender, split_sender};
 use crate::identity::Identity;
 
 /// Rumours about members in line from which on what packets tell is believed but not passed on: so
@@ -57,11 +55,10 @@ impl Membership {
         if bytes.len() + sender_bytes(node, epoch) > SWIM_BYTES_MAX {
             return Err("dropped_swim_malformed");
         }
-        let mut updates = bytes;
-        let header =
-            take_short_header(&mut updates, node, epoch).ok_or("dropped_swim_malformed")?;
-        let is_stranger = self.is_stranger(&header.src);
-        if let Some(reason) = self.refusal(from, (&header, is_stranger), updates) {
+        let (src, kind, updates) =
+            peek_header(bytes, node, epoch).ok_or("dropped_swim_malformed")?;
+        let is_stranger = self.is_stranger(&src);
+        if let Some(reason) = self.refusal(from, (&src, is_stranger), kind, updates) {
             return Err(reason);
         }
         let sent_before = self.effects.sends.len();
@@ -88,7 +85,7 @@ impl Membership {
         if is_stranger {
             std::hint::cold_path();
             // No more bytes than it sent, as they travel and with the node and epoch.
-            let (src, me) = (header.src, self.me());
+            let me = self.me();
             let [mine, its] = [me, src].map(|id| sender_bytes(id.node, id.epoch));
             let bytes_max = (bytes.len() + its).saturating_sub(mine).min(bytes.len());
             let curbs = (src.addr, bytes_max);
@@ -96,7 +93,7 @@ impl Membership {
         }
         self.settle();
         // foca does not look at what a member that is down has to say.
-        let is_active = self.active.get(&header.src.node) == Some(&header.src);
+        let is_active = self.active.get(&src.node) == Some(&src);
         if result.is_ok() && self.effects.has_received && is_active {
             if !not_passed_on.is_empty() {
                 std::hint::cold_path();

@@ -2,7 +2,7 @@
 
 use super::Membership;
 use crate::NodeId;
-use crate::codec::{restore_swim, take_short_header};
+use crate::codec::{peek_header, restore_swim};
 use crate::envelope::HEADER_BYTES;
 use crate::identity::{Endpoint, Identity};
 use crate::message::{KIND_SWIM, KIND_SWIM_SHORT};
@@ -101,11 +101,11 @@ pub(super) fn curb(
         }
         sometimes!("reply_curbed");
         curbed += 1;
-        let mut rest = packet.swim();
-        let has_header = take_short_header(&mut rest, me.node, me.epoch).is_some();
-        let header_bytes = packet.swim().len() - rest.len();
+        let swim = packet.swim();
+        let Some((.., news)) = peek_header(swim, me.node, me.epoch) else { return false };
+        let header_bytes = swim.len() - news.len();
         packet.truncate(header_bytes);
-        has_header && header_bytes <= bytes_max
+        header_bytes <= bytes_max
     });
     curbed
 }

@@ -1,6 +1,11 @@
 //! What can be read of packets of the failure detector, and taken apart, without decoding them.
 
-use super::{NUMBER_BYTE_MAX, NUMBER_EIGHT, NUMBER_FOUR, NUMBER_TWO, USUAL_BYTES, is_usual};
+use super::{
+    NUMBER_BYTE_MAX, NUMBER_EIGHT, NUMBER_FOUR, NUMBER_TWO, USUAL_BYTES, is_usual, take_endpoint,
+    take_number,
+};
+use crate::NodeId;
+use crate::identity::Identity;
 
 /// The kinds of packets of the failure detector, as [`foca::Message`] numbers them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,7 +49,42 @@ fn peek_after_sender(mut rest: &[u8]) -> Option<SwimKind> {
     // Renewals and incarnation.
     (0..2).try_for_each(|_| skip_number(&mut rest))?;
     skip_identity(&mut rest)?;
-    Some(match rest.first()? {
+    take_kind(&mut rest)
+}
+
+/// Sender, kind, and what follows the header of a packet without its sender's `node` and `epoch`.
+pub(crate) fn peek_header(
+    bytes: &[u8],
+    node: NodeId,
+    epoch: u64,
+) -> Option<(Identity, SwimKind, &[u8])> {
+    let mut rest = bytes;
+    let addr = take_endpoint(&mut rest)?;
+    let renew = take_number(&mut rest, NUMBER_FOUR)?.try_into().ok()?;
+    // Incarnation and receiver.
+    skip_number(&mut rest)?;
+    skip_identity(&mut rest)?;
+    let kind = take_kind(&mut rest)?;
+    match kind {
+        SwimKind::Ping | SwimKind::Ack => rest = rest.get(1..)?,
+        SwimKind::Indirect => {
+            skip_identity(&mut rest)?;
+            rest = rest.get(1..)?;
+        }
+        SwimKind::Announce
+        | SwimKind::Feed
+        | SwimKind::Gossip
+        | SwimKind::Broadcast
+        | SwimKind::TurnUndead => {}
+    }
+    Some((Identity { addr, node, epoch, renew }, kind, rest))
+}
+
+#[inline]
+fn take_kind(bytes: &mut &[u8]) -> Option<SwimKind> {
+    let (kind, rest) = bytes.split_first()?;
+    *bytes = rest;
+    Some(match kind {
         0 => SwimKind::Ping,
         1 => SwimKind::Ack,
         2..=5 => SwimKind::Indirect,
