@@ -1,17 +1,16 @@
 //! Owners that are not active: whose sections are kept, how much that is, and since when.
 
-use std::collections::BTreeMap;
-
 use grapevine_protocol::Moment;
 
 use crate::NodeId;
+use crate::node_map::NodeMap;
 
 /// Owners that membership does not hold active, in order, so that they are found without a look at
 /// all owners: as a rule there are few.
 #[derive(Debug, Default)]
 pub(super) struct Inactive {
     /// By owner, the number of keys in its section.
-    keys: BTreeMap<NodeId, usize>,
+    keys: NodeMap<usize>,
     total: usize,
     /// None has been down for longer; it may be back by now.
     since: Option<Moment>,

@@ -1,6 +1,5 @@
 //! Comparing: digests say that two nodes differ, heads say in what.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use grapevine_protocol::Moment;
@@ -56,10 +55,11 @@ impl Cluster {
         if (1..=BUCKETS_MAX).contains(&bucket_count) {
             sometimes!("bucket_heads_answered");
             self.exchanged_at = Some(now);
-            let mentioned: BTreeSet<NodeId> = heads.iter().map(|head| head.owner).collect();
+            let mut mentioned: Vec<NodeId> = heads.iter().map(|head| head.owner).collect();
+            mentioned.sort_unstable();
             let unmentioned = self.heads_in(asks, bucket_count).into_iter();
             let unmentioned = unmentioned.flat_map(|(_, heads)| heads).map(|(owner, ..)| owner);
-            let unmentioned = unmentioned.filter(|owner| !mentioned.contains(owner));
+            let unmentioned = unmentioned.filter(|owner| mentioned.binary_search(owner).is_err());
             newer.extend(unmentioned.take(HEADS_MAX).map(|owner| (owner, 0, 0)));
             self.stay_young(now);
         }
@@ -264,6 +264,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
