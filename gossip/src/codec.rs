@@ -26,7 +26,7 @@ pub(crate) use swim::{
     endpoint, identity_bytes, peek_header, restore_swim, sender_bytes, shown_sender, split_member,
     split_sender, take_shown_header, take_usual as take_usual_identity, usual as usual_identity,
 };
-pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, shorten_swim, swim_receiver};
+pub use swim::{SwimCodec, SwimKind, peek_short_swim, peek_swim, swim_receiver};
 
 /// Most bytes the values of one datagram may claim while being decoded. A datagram has at most
 /// 1232 bytes, but a list claims what its items take in memory, before that is allocated, and a

@@ -158,8 +158,12 @@ fn search(nodes: &[NodeId], node: &NodeId) -> Result<usize, usize> {
         let Some(window) = nodes[first..].first_chunk::<WINDOW>() else { break };
         match window.binary_search(node) {
             Ok(at) => return Ok(first + at),
-            Err(0) if first > 0 => first = first.saturating_sub(WINDOW),
-            Err(WINDOW) if first < last => first = (first + WINDOW).min(last),
+            Err(0) if first > 0 && nodes[first - 1] >= *node => {
+                first = first.saturating_sub(WINDOW);
+            }
+            Err(WINDOW) if first < last && nodes[first + WINDOW] <= *node => {
+                first = (first + WINDOW).min(last);
+            }
             Err(at) => return Err(first + at),
         }
     }

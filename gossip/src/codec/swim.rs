@@ -42,14 +42,8 @@ pub fn swim_receiver(bytes: &[u8]) -> Option<Identity> {
     take_header(&mut rest).map(|header| header.dst)
 }
 
-/// A packet of the failure detector without its sender's `node` and `epoch`, as what is before and
-/// after them; `None`: it is of somebody else.
-pub fn shorten_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<(&[u8], &[u8])> {
-    let (address, rest) = split_address(bytes)?;
-    Some((address, rest.strip_prefix(sender(node, epoch).as_slice())?))
-}
-
-/// What [`shorten_swim`] took out, put in again; `None`: the address before it is cut.
+/// A whole packet, of one that has come without its sender's node and epoch, which are these;
+/// `None`: the address before them is cut.
 pub(crate) fn restore_swim(bytes: &[u8], node: NodeId, epoch: u64) -> Option<Vec<u8>> {
     let (address, rest) = split_address(bytes)?;
     Some([address, sender(node, epoch).as_slice(), rest].concat())
@@ -63,7 +57,7 @@ pub(crate) fn split_sender(bytes: &[u8]) -> Option<(NodeId, u64, [&[u8]; 2])> {
     Some((node, epoch, [address, rest]))
 }
 
-/// Bytes that [`shorten_swim`] takes out.
+/// Bytes of a sender's node and epoch, where a packet has them.
 pub(crate) const fn sender_bytes(node: NodeId, epoch: u64) -> usize {
     number_bytes(node.0) + number_bytes(epoch)
 }
@@ -319,8 +313,7 @@ fn take_member(bytes: &mut &[u8]) -> Option<Member<Identity>> {
 }
 
 fn take_message(bytes: &mut &[u8]) -> Option<Message<Identity>> {
-    let case = take_number(bytes, NUMBER_FOUR)?;
-    Some(match case {
+    Some(match take_byte(bytes)? {
         0 => Message::Ping(take_byte(bytes)?),
         1 => Message::Ack(take_byte(bytes)?),
         2 => Message::PingReq { target: take_identity(bytes)?, probe_number: take_byte(bytes)? },
@@ -396,7 +389,8 @@ fn take_endpoint(bytes: &mut &[u8]) -> Option<Endpoint> {
         return Some(Endpoint::v4([a, b, c, d], u16::from_le_bytes([low, high])));
     }
     let port = |bytes: &mut &[u8]| take_number(bytes, NUMBER_TWO)?.try_into().ok();
-    match take_number(bytes, NUMBER_FOUR)? {
+    // One byte, as whoever steps over it takes it: what is let in must not be read in another way.
+    match take_byte(bytes)? {
         0 => take_octets(bytes).and_then(|ip| Some(Endpoint::v4(ip, port(bytes)?))),
         1 => take_octets(bytes).and_then(|ip| Some(Endpoint::v6(ip, port(bytes)?))),
         _ => None,
@@ -436,6 +430,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use foca::Codec;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::codec::encode;
@@ -598,8 +593,9 @@ mod tests {
             assert_eq!(swim_receiver(&bytes), Some(header.dst));
             assert_eq!(peek_swim(&bytes[..20]), None);
             let Identity { node, epoch, .. } = header.src;
-            let short = shorten_swim(&bytes, node, epoch).unwrap();
-            let short = [short.0, short.1].concat();
+            let (of, since, parts) = split_sender(&bytes).unwrap();
+            assert_eq!((of, since), (node, epoch));
+            let short = parts.concat();
             assert_eq!(peek_short_swim(&short), Some(kind));
             assert_eq!(peek_short_swim(&short[..16]), None);
             for cut in 0..short.len() {
@@ -608,6 +604,76 @@ mod tests {
             let more = [&short[..], &[1, 2]].concat();
             let seen = peek_header(&more, node, epoch);
             assert_eq!(seen, Some((header.src, kind, &[1, 2][..])));
+            assert_eq!(restore_swim(&short, node, epoch), Some(bytes));
+        }
+    }
+
+    /// A number of any width, whatever it is.
+    fn number() -> impl Strategy<Value = Vec<u8>> {
+        let wide = |first: u8, bytes: usize| {
+            let bytes = prop::collection::vec(prop_oneof![0..3_u8, any::<u8>()], bytes);
+            bytes.prop_map(move |bytes| [&[first], &bytes[..]].concat())
+        };
+        prop_oneof![
+            4 => (0..12_u8).prop_map(|byte| vec![byte]),
+            1 => wide(NUMBER_TWO, 2),
+            1 => wide(NUMBER_FOUR, 4),
+            1 => wide(NUMBER_EIGHT, 8),
+        ]
+    }
+
+    /// An address whose case is a number of any width.
+    fn address() -> impl Strategy<Value = Vec<u8>> {
+        let case = prop_oneof![
+            4 => Just(vec![0]),
+            2 => Just(vec![1]),
+            1 => Just(vec![NUMBER_TWO, 0, 0]),
+            1 => Just(vec![NUMBER_FOUR, 1, 0, 0, 0]),
+            1 => number(),
+        ];
+        let ip = prop_oneof![Just(4), Just(16)];
+        let ip = ip.prop_flat_map(|bytes| prop::collection::vec(0..4_u8, bytes));
+        (case, ip, number()).prop_map(|(case, ip, port)| [case, ip, port].concat())
+    }
+
+    fn numbers(count: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(number(), count).prop_map(|all| all.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            cases: 4000,
+            ..ProptestConfig::default()
+        })]
+
+        /// Else a packet that is let in could be another one for foca.
+        #[test]
+        fn who_looks_at_a_packet_and_who_decodes_it_see_the_same(
+            (src, src_numbers) in (address(), numbers(2)),
+            (dst, dst_numbers) in (address(), numbers(3)),
+            (case, about, its_numbers) in (number(), address(), numbers(3)),
+            (rest, cut) in (numbers(3), 0..120_usize),
+        ) {
+            let identity = [&dst[..], &dst_numbers].concat();
+            let header = [&src[..], &src_numbers, &identity, &case, &about, &its_numbers, &rest];
+            let header = header.concat();
+            for bytes in [&header[..], &header[..cut.min(header.len())]] {
+                let (node, epoch) = (NodeId(7), 8);
+                let mut left = bytes;
+                if let Some(decoded) = take_short_header(&mut left, node, epoch) {
+                    let kind = peek_short_swim(bytes);
+                    prop_assert!(kind.is_some());
+                    let seen = kind.map(|kind| (decoded.src, kind, left));
+                    prop_assert_eq!(peek_header(bytes, node, epoch), seen);
+                }
+            }
+            let member = [&identity[..], &rest].concat();
+            let (mut decoded, mut split) = (&member[..], &member[..]);
+            if take_member(&mut decoded).is_some() {
+                prop_assert!(split_member(&mut split).is_some());
+                prop_assert_eq!(decoded, split);
+            }
         }
     }
 }

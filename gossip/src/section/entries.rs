@@ -150,9 +150,7 @@ impl Entries {
             (self.bytes, self.topics) = (self.bytes - bytes, self.topics - topics);
         }
     }
-}
 
-impl Entries {
     /// Whether they are equal because names and records are the very same, which is quicker to see.
     fn has_parts_of(&self, other: &Self) -> bool {
         let is_same =
@@ -191,7 +189,8 @@ impl Shared {
         entries
     }
 
-    /// Holds them together with whoever in this thread shared the same ones under the same `hash`.
+    /// Holds them together with whoever in this thread shared the same ones under the same `hash`,
+    /// but for the first, which is the owner: the names and records that it made are its own.
     pub(super) fn share(&mut self, hash: u64) {
         let Some(mine) = self.0.take().filter(|entries| !entries.is_empty()) else { return };
         self.0 = Some(KNOWN.with_borrow_mut(|known| {

@@ -125,7 +125,11 @@ fn skip_identity(bytes: &mut &[u8]) -> Option<()> {
 
 /// An IP address and a port.
 fn skip_address(bytes: &mut &[u8]) -> Option<()> {
-    let ip_bytes = if *bytes.first()? == 0 { 4 } else { 16 };
+    let ip_bytes = match *bytes.first()? {
+        0 => 4,
+        1 => 16,
+        _ => return None,
+    };
     *bytes = bytes.get(1 + ip_bytes..)?;
     skip_number(bytes)
 }

@@ -47,7 +47,9 @@ impl Answered {
             return Ok(());
         }
         check(node, topic, cluster)?;
-        self.topics.push(topic.to_owned());
+        if !has_wishes {
+            self.topics.push(topic.to_owned());
+        }
         Ok(())
     }
 }
