@@ -9,8 +9,8 @@ use crate::config::Timings;
 /// Largest packet of the failure detector: a datagram less envelope, kind and room for a tag.
 pub(super) const SWIM_BYTES_MAX: usize = 1180;
 
-/// The same as foca is shown it: with its sender's node and epoch in 16 bytes, where it may have had
-/// two.
+/// The same as foca is shown it: with its sender's node and epoch in 16 bytes, where it may have
+/// had two.
 pub(super) const SHOWN_BYTES_MAX: usize = SWIM_BYTES_MAX + SHOWN_SENDER_BYTES;
 
 pub(super) fn foca_config(timings: &Timings) -> foca::Config {
