@@ -83,13 +83,7 @@ impl Membership {
         }
         let result = self.foca.handle_data(&packet, &mut self.effects);
         if is_stranger {
-            std::hint::cold_path();
-            // No more bytes than it sent, as they travel and with the node and epoch.
-            let me = self.me();
-            let [mine, its] = [me, src].map(|id| sender_bytes(id.node, id.epoch));
-            let bytes_max = (bytes.len() + its).saturating_sub(mine).min(bytes.len());
-            let curbs = (src.addr, bytes_max);
-            self.effects.curbed += curb(&mut self.effects.sends, sent_before, me, curbs);
+            self.curb_answer(&src, sent_before, bytes.len());
         }
         self.settle();
         // foca does not look at what a member that is down has to say.
@@ -112,5 +106,16 @@ impl Membership {
             Err(foca::Error::DataFromOurselves | foca::Error::IndirectForOurselves) => Ok(()),
             Err(_) => Err("dropped_swim_malformed"),
         }
+    }
+
+    /// Of what is sent after the first `kept` packets a stranger gets no more bytes than it sent,
+    /// as they travel and with the node and epoch.
+    #[cold]
+    fn curb_answer(&mut self, stranger: &Identity, kept: usize, sent: usize) {
+        let me = self.me();
+        let [mine, its] = [me, *stranger].map(|id| sender_bytes(id.node, id.epoch));
+        let bytes_max = (sent + its).saturating_sub(mine).min(sent);
+        let curbs = (stranger.addr, bytes_max);
+        self.effects.curbed += curb(&mut self.effects.sends, kept, me, curbs);
     }
 }
